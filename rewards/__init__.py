@@ -1,0 +1,22 @@
+"""From texts to scores: judges, matches, topologies, aggregators, gates.
+
+`rank_group` and `rank_groups` are the doorway for library users. They load on first use, so that importing a config or
+a type costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rewards.rank import rank_group, rank_groups
+
+__all__ = ["rank_group", "rank_groups"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        import rewards.rank
+
+        return getattr(rewards.rank, name)
+    raise AttributeError(f"module 'rewards' has no attribute {name!r}")

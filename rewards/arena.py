@@ -1,0 +1,136 @@
+"""The arena: a GroupSink that judges groups by tournaments while their rollouts still arrive.
+
+    sampler --open/add/close--> Arena --one Tournament task per group--> calls --limiter--> Judge
+                                  |
+    trainer <------scores()-------+   waits for all tournaments, fits them as one batch, adds gated rollouts, forgets
+
+One event loop owns everything. The limiter bounds calls at work; arenas may share one. An exception that is not a
+JudgeFailure is a bug: it cancels every tournament and leaves through `scores`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from rewards.aggregators import build_aggregator, reward_unit
+from rewards.calling import Caller
+from rewards.config import TournamentRewards
+from rewards.gate_rewards import merge_gated
+from rewards.topologies import build_topology
+from rewards.tournament import Tournament
+from rewards.types import Call, Candidate, Gate, GroupKey, GroupScore, Judge, Prior, Prompt, Strengths
+
+
+class Arena:
+    """Scores groups by tournaments; implements `rewards.types.GroupSink`.
+
+    Args:
+        judge: asked about pairs; opened and closed by whoever made it.
+        gates: checked when a rollout arrives; those that fail never play.
+        seed: of brackets, seats and jitter.
+        prior: what the aggregator starts from; None = its documented default.
+        carry_prior: keep what a batch taught for the next one (training); otherwise every batch starts from `prior`.
+        limiter: bounds concurrent calls; default: one of our own with `config.calls.max_concurrency` places.
+        on_call: told of every finished call.
+    """
+
+    def __init__(
+        self,
+        config: TournamentRewards,
+        judge: Judge,
+        gates: Sequence[Gate] = (),
+        *,
+        seed: int = 0,
+        prior: Prior | None = None,
+        carry_prior: bool = True,
+        limiter: asyncio.Semaphore | None = None,
+        on_call: Callable[[GroupKey, Call], None] | None = None,
+    ) -> None:
+        self.prior = prior
+        """The aggregator's memory: plain JSON, for checkpoints."""
+        self._config = config
+        self._judge = judge
+        self._gates = tuple(gates)
+        self._seed = seed
+        self._carry_prior = carry_prior
+        self._on_call = on_call
+        self._topology = build_topology(config.topology)
+        self._aggregator = build_aggregator(config.aggregator, min_verdicts=config.min_verdicts)
+        self._caller = Caller(judge, config.calls, limiter or asyncio.Semaphore(config.calls.max_concurrency))
+        self._tournaments: dict[GroupKey, Tournament] = {}
+        self._tasks: dict[GroupKey, asyncio.Task[None]] = {}
+
+    async def open(self, key: GroupKey, prompt: Prompt, num_candidates: int) -> None:
+        if key in self._tournaments:
+            raise ValueError(f"group {key} is already open")
+        tournament = Tournament(key, prompt, num_candidates, self._gates, seed=self._seed)
+        self._tournaments[key] = tournament
+        play = tournament.play(self._topology, self._judge, self._caller, self._config.orders, self._on_call)
+        self._tasks[key] = asyncio.create_task(play, name=f"tournament {key}")
+
+    async def add(self, key: GroupKey, index: int, candidate: Candidate) -> None:
+        """A rollout has finished. ValueError refuses an unknown or closed group and a slot that came before."""
+        self._tournament(key).add(index, candidate)
+
+    async def close(self, key: GroupKey) -> None:
+        self._tournament(key).close()
+
+    async def scores(self) -> dict[GroupKey, GroupScore]:
+        """Waits for the groups that are open now, aggregates them as one batch and forgets them.
+
+        Raises:
+            Exception: whatever a judge raised that is not a JudgeFailure; all tournaments are cancelled.
+        """
+        keys = sorted(self._tasks)
+        if not keys:
+            return {}
+        try:
+            done, _ = await asyncio.wait([self._tasks[key] for key in keys], return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+        except BaseException:
+            await self.stop()
+            raise
+        tournaments = [self._tournaments.pop(key) for key in keys]
+        for key in keys:
+            del self._tasks[key]
+        logs = [tournament.log(self._judge) for tournament in tournaments]
+        fitted, prior = await asyncio.to_thread(self._aggregator.fit, logs, self.prior)
+        if self._carry_prior:
+            self.prior = prior
+        return {
+            tournament.key: self._score(tournament, strengths)
+            for tournament, strengths in zip(tournaments, fitted, strict=True)
+        }
+
+    async def stop(self) -> None:
+        """Cancels all tournaments and forgets them; no task of ours is left."""
+        tasks = list(self._tasks.values())
+        self._tasks.clear()
+        self._tournaments.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _tournament(self, key: GroupKey) -> Tournament:
+        if key not in self._tournaments:
+            raise ValueError(f"group {key} is not open")
+        return self._tournaments[key]
+
+    def _score(self, tournament: Tournament, strengths: Strengths) -> GroupScore:
+        matches, failures = tournament.matches, tournament.failures()
+        unit = reward_unit(self._config.aggregator, self._judge.kind)
+        return GroupScore(
+            rewards=merge_gated(strengths.rewards, tournament.survivors, tournament.vetoed, unit),
+            reliability=strengths.reliability,
+            baseline_ids=[0] * tournament.num_candidates,
+            matches=matches,
+            kind=self._judge.kind,
+            strengths=strengths.strengths,
+            stderrs=strengths.stderrs,
+            gate_failures={name: tuple(slots) for name, slots in tournament.gate_failures.items() if slots},
+            num_calls=sum(len(match.calls) for match in matches),
+            num_failed=failures.total(),
+            failures=dict(failures),
+        )

@@ -1,0 +1,125 @@
+"""Is the judge well? Rates over match logs, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from rewards.types import Call, GroupScore, VerdictKind
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`count` of `total`; value is None where there is nothing to count."""
+
+    count: int
+    total: int
+
+    @property
+    def value(self) -> float | None:
+        return self.count / self.total if self.total else None
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Wilson's score interval (Wilson 1927); (0, 1) where there is nothing to count."""
+        if not self.total:
+            return 0.0, 1.0
+        z = NormalDist().inv_cdf(0.5 + confidence / 2.0)
+        p = self.count / self.total
+        spread = z * (p * (1.0 - p) / self.total + z * z / (4.0 * self.total**2)) ** 0.5
+        middle, norm = p + z * z / (2.0 * self.total), 1.0 + z * z / self.total
+        return max(0.0, (middle - spread) / norm), min(1.0, (middle + spread) / norm)
+
+
+def order_flip_rate(scores: Iterable[GroupScore]) -> Rate:
+    """Matches whose two orders name different winners, of those with a verdict in both orders. A tie names nobody."""
+    flips = total = 0
+    for score in scores:
+        for match in score.matches:
+            leans = {call.first: _lean(call, score.kind) for call in match.calls if call.verdict.value is not None}
+            if len(leans) == 2:
+                one, other = leans.values()
+                total += 1
+                flips += one * other > 0  # The same seat won both times.
+    return Rate(flips, total)
+
+
+def tie_rate(scores: Iterable[GroupScore]) -> Rate:
+    """Verdicts that name no winner, of all verdicts."""
+    leans = _leans(scores)
+    return Rate(leans.count(0), len(leans))
+
+
+def first_seat_rate(scores: Iterable[GroupScore]) -> Rate:
+    """Verdicts for the candidate shown first, of those that name a winner; 1/2 for a judge without a lean."""
+    leans = _leans(scores)
+    return Rate(leans.count(1), len(leans) - leans.count(0))
+
+
+def failure_rate(scores: Iterable[GroupScore]) -> Rate:
+    """Calls without a verdict, of all calls."""
+    groups = list(scores)
+    return Rate(sum(score.num_failed for score in groups), sum(score.num_calls for score in groups))
+
+
+def judge_health(scores: Iterable[GroupScore], *, intervals: bool = False) -> dict[str, float]:
+    """Metrics of a batch: order_flip_rate, tie_rate, first_seat_rate, failure_rate, num_calls, and failures by cause.
+
+    Rates without anything to count are left out. `intervals` adds `<rate>_low` and `<rate>_high` at 95 %.
+    """
+    groups = list(scores)
+    metrics: dict[str, float] = {"num_calls": float(sum(score.num_calls for score in groups))}
+    for rate_of in (order_flip_rate, tie_rate, first_seat_rate, failure_rate):
+        rate = rate_of(groups)
+        if rate.value is not None:
+            metrics[rate_of.__name__] = rate.value
+            if intervals:
+                metrics[f"{rate_of.__name__}_low"], metrics[f"{rate_of.__name__}_high"] = rate.interval()
+    for cause in sorted({cause for score in groups for cause in score.failures}):
+        metrics[f"num_failed_{cause}"] = float(sum(score.failures.get(cause, 0) for score in groups))
+    return metrics
+
+
+def length_correlation(rewards: Sequence[Sequence[float | None]], lengths: Sequence[Sequence[int]]) -> float | None:
+    """Pearson correlation of reward and length inside groups: both are centred per group, then pooled.
+
+    Args:
+        rewards, lengths: per group, per slot; unscored slots (None) are left out.
+
+    Returns:
+        a number in [-1, 1], or None where either does not vary inside any group.
+    """
+    centred_rewards: list[np.ndarray] = []
+    centred_lengths: list[np.ndarray] = []
+    for group_rewards, group_lengths in zip(rewards, lengths, strict=True):
+        pairs = zip(group_rewards, group_lengths, strict=True)
+        scored = np.array([(reward, length) for reward, length in pairs if reward is not None], dtype=np.float64)
+        if len(scored):
+            centred = scored - scored.mean(0)
+            centred_rewards.append(centred[:, 0])
+            centred_lengths.append(centred[:, 1])
+    if not centred_rewards:
+        return None
+    x, y = np.concatenate(centred_rewards), np.concatenate(centred_lengths)
+    norm = float(np.sqrt((x @ x) * (y @ y)))
+    return float(np.clip(x @ y / norm, -1.0, 1.0)) if norm > 1e-12 else None
+
+
+def _leans(scores: Iterable[GroupScore]) -> list[int]:
+    return [
+        _lean(call, score.kind)
+        for score in scores
+        for match in score.matches
+        for call in match.calls
+        if call.verdict.value is not None
+    ]
+
+
+def _lean(call: Call, kind: VerdictKind | None) -> int:
+    """1 for the candidate shown first, -1 for the second, 0 for neither."""
+    value = call.verdict.value
+    assert value is not None
+    level = 0.0 if kind == "score" else 0.5
+    return (value > level) - (value < level)

@@ -1,0 +1,72 @@
+"""Judges: one file per kind, its config in `rewards/config.py`, its builder here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from rewards.config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, PythonJudge, VerdictTokensJudge
+from rewards.judges.embedding import build_embedding
+from rewards.judges.likelihood import build_likelihood
+from rewards.judges.python import build_python
+from rewards.judges.verdict_tokens import build_verdict_tokens
+from rewards.types import Judge, TokenScorer
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a judge may need from whoever builds it."""
+
+    token_scorer: TokenScorer | None
+    resolve_model: Callable[[str], Path]
+    seed: int
+    base_dir: Path | None
+
+
+def _embedding(config: EmbeddingJudge, around: Surroundings) -> Judge:
+    return build_embedding(config, around.resolve_model(config.model))
+
+
+def _likelihood(config: LikelihoodJudge, around: Surroundings) -> Judge:
+    return build_likelihood(config, around.resolve_model(config.model))
+
+
+def _verdict_tokens(config: VerdictTokensJudge, around: Surroundings) -> Judge:
+    if around.token_scorer is None:
+        raise ValueError("a verdict_tokens judge needs a token_scorer")
+    return build_verdict_tokens(config, around.token_scorer, seed=around.seed, base_dir=around.base_dir)
+
+
+def _python(config: PythonJudge, around: Surroundings) -> Judge:
+    return build_python(config)
+
+
+BUILDERS: Mapping[str, Callable[[Any, Surroundings], Judge]] = MappingProxyType(
+    {"embedding": _embedding, "likelihood": _likelihood, "verdict_tokens": _verdict_tokens, "python": _python}
+)
+
+
+def build_judge(
+    config: JudgeConfig,
+    *,
+    token_scorer: TokenScorer | None = None,
+    resolve_model: Callable[[str], Path] = Path,
+    seed: int = 0,
+    base_dir: Path | None = None,
+) -> Judge:
+    """The judge of a recipe. Whoever builds it closes it.
+
+    Args:
+        token_scorer: the causal model that a verdict_tokens judge asks; it stays the caller's.
+        resolve_model: from a config's model name to its directory (`rollouts.models.resolve_model` knows packages and
+            the hub); by itself this module takes directories only.
+        seed: of the fences around the texts that a model reads.
+        base_dir: where a template's relative path starts; default: the working directory.
+
+    Raises:
+        UserError: model, template or plug-in are at fault.
+    """
+    return BUILDERS[config.kind](config, Surroundings(token_scorer, resolve_model, seed, base_dir))

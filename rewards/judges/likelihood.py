@@ -1,0 +1,95 @@
+"""The answer under which a causal model finds a reference text more likely wins.
+
+    compare --> strength(reference, answer), each worked out once --> ONE worker thread: a forward pass of the model
+    (compares of the same answer wait for the same future, and giving up on one takes it from no other; the event loop
+    stays free; a future that failed is forgotten, so that a retry asks the model again)
+
+N answers cost N forward passes for their N(N-1)/2 matches. A judge of another kind than an embedding: it reads the
+answer as a hint and asks how much of the text the hint gives away. Ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+from rewards.config import LikelihoodJudge
+from rewards.errors import JudgeFailure
+from rewards.judges.causal_model import CausalModel
+from rewards.judges.references import reference_of
+from rewards.types import Candidate, Prompt, Verdict, VerdictKind
+
+MAX_KEPT = 4096
+"""Answers whose strength is kept; the oldest go first."""
+
+
+class TextModel(Protocol):
+    def mean_logprob(self, context: str, text: str) -> float: ...
+
+
+class Likelihood:
+    """Verdict: mean logprob per token of the reference after `first` minus that after `second`, in nats; symmetric.
+
+    Args:
+        name: how the match log calls the judge.
+        model: used from one thread of ours.
+        hint: what stands before the reference; `{answer}` is the answer.
+        reference_field: prompt field that is to become likely; None = the prompt's text.
+    """
+
+    kind: VerdictKind = "score"
+    symmetric = True
+
+    def __init__(self, name: str, model: TextModel, *, hint: str, reference_field: str | None = None):
+        self.name = name
+        self._model = model
+        self._hint = hint
+        self._reference_field = reference_field
+        self._strengths: dict[tuple[str, str], asyncio.Future[float]] = {}
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="likelihood-judge")
+
+    async def compare(self, prompt: Prompt, first: Candidate, second: Candidate) -> Verdict:
+        """Raises:
+        UserError: the prompt has no such field.
+        JudgeFailure: the model's log-probabilities are not finite.
+        """
+        reference = reference_of(prompt, self._reference_field)
+        ours, theirs = await asyncio.gather(
+            asyncio.shield(self._strength(reference, first.text)),
+            asyncio.shield(self._strength(reference, second.text)),
+        )
+        if not math.isfinite(ours - theirs):
+            raise JudgeFailure("bad_reply", f"{self.name} gave logprobs that are not finite", retryable=False)
+        return Verdict(ours - theirs)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._worker.shutdown, cancel_futures=True)
+
+    def _strength(self, reference: str, answer: str) -> asyncio.Future[float]:
+        key = (reference, answer)
+        if key not in self._strengths:
+            # The answer goes in last and once, so braces in it stay text.
+            context = self._hint.replace("{answer}", answer.strip())
+            loop = asyncio.get_running_loop()
+            while len(self._strengths) >= MAX_KEPT:
+                del self._strengths[next(iter(self._strengths))]
+            strength = loop.run_in_executor(self._worker, self._model.mean_logprob, context, reference)
+            strength.add_done_callback(lambda done: self._forget_failed(key, done))
+            self._strengths[key] = strength
+        return self._strengths[key]
+
+    def _forget_failed(self, key: tuple[str, str], done: asyncio.Future[float]) -> None:
+        if (done.cancelled() or done.exception() is not None) and self._strengths.get(key) is done:
+            del self._strengths[key]
+
+
+def build_likelihood(config: LikelihoodJudge, directory: Path) -> Likelihood:
+    return Likelihood(
+        f"likelihood:{config.model}",
+        CausalModel(directory, max_tokens=config.max_tokens),
+        hint=config.hint,
+        reference_field=config.reference_field,
+    )

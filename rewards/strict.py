@@ -1,0 +1,13 @@
+"""The pydantic base of every config: frozen, strict, no unknown keys, no NaN."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class StrictModel(BaseModel):
+    """A frozen config section. Unknown keys, wrong types and non-finite numbers are errors."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )

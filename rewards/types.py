@@ -1,0 +1,342 @@
+"""The words that cross folders: candidates, verdicts, matches, scores, and the protocols between them.
+
+Who meets whom:
+
+    rollouts --add--> GroupSink (the arena) --compare--> Judge --asks--> TokenScorer / Completer
+                          |    ^
+                 playable |    | results
+                          v    |
+                       Topology        then   Aggregator.fit(match logs, prior) -> strengths -> GroupScore
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+VerdictKind = Literal["hard", "probability", "score"]
+"""What a judge's number means: win/tie/loss, a calibrated probability, or an uncalibrated difference."""
+
+
+# --- what is ranked ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt. `text` is what a judge reads as the task; `fields` is the data row it was made from."""
+
+    id: str
+    text: str
+    messages: tuple[Mapping[str, str], ...] = ()
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of an answer with a reward of its own; `start`, `end` are token offsets in the answer, `end` excluded."""
+
+    id: int
+    name: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedAnswer:
+    """What a task read out of an answer. `malformed` is the reason it could not be read, or None."""
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
+    segments: tuple[Segment, ...] = ()
+    malformed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One rollout as the reward side sees it: text and parsed parts, no tokens, no logprobs."""
+
+    id: str
+    text: str
+    num_tokens: int = 0
+    parsed: ParsedAnswer = ParsedAnswer()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class GroupKey:
+    """Identity of a group: a retry of the same group is another attempt."""
+
+    group_id: str
+    attempt: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.group_id}#{self.attempt}"
+
+
+# --- what a judge says ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One judge call's outcome, seen from the candidate shown first.
+
+    value: `hard` 1 win, 0 loss, 0.5 tie by the judge's own word; `probability` that first wins, in [0, 1];
+    `score` > 0 if first is better, any scale. None exactly when `failure` names a cause: never an invented number.
+    """
+
+    value: float | None
+    failure: str | None = None
+    reason: str = ""
+    latency_s: float = 0.0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+    attempts: int = 1
+
+    def __post_init__(self) -> None:
+        if (self.value is None) != (self.failure is not None):
+            raise ValueError("a verdict has a value or a failure, exactly one of the two")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A verdict with its seats: candidate `first` was shown first, `second` second (indices in the group)."""
+
+    first: int
+    second: int
+    verdict: Verdict
+    judge: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Pairing:
+    """A match to be played: a < b. `round` tells repeated meetings of the same two apart."""
+
+    a: int
+    b: int
+    round: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.a < self.b:
+            raise ValueError(f"a pairing needs 0 <= a < b, got ({self.a}, {self.b})")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A played pairing with every call that was made for it."""
+
+    pairing: Pairing
+    calls: tuple[Call, ...]
+
+    def values(self, kind: VerdictKind) -> list[float]:
+        """The verdicts that exist, each seen from `pairing.a`. Failed calls are absent."""
+        seen: list[float] = []
+        for call in self.calls:
+            value = call.verdict.value
+            if value is None:
+                continue
+            if call.first == self.pairing.a:
+                seen.append(value)
+            else:
+                seen.append(-value if kind == "score" else 1.0 - value)
+        return seen
+
+    def outcome(self, kind: VerdictKind) -> float | None:
+        """Both orders merged by their mean, seen from `a`; None when every call failed."""
+        seen = self.values(kind)
+        return sum(seen) / len(seen) if seen else None
+
+    def result(self, kind: VerdictKind) -> float | None:
+        """Who won, as a topology needs it: 1 a, 0 b, 0.5 level, None missing."""
+        outcome = self.outcome(kind)
+        if outcome is None:
+            return None
+        level = 0.0 if kind == "score" else 0.5
+        return 1.0 if outcome > level else 0.0 if outcome < level else 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class MatchLog:
+    """All matches of one group. `num_candidates` counts the rollouts that took part in the tournament.
+
+    symmetric: the judge cannot depend on the order, so no first-seat bias is looked for.
+    """
+
+    num_candidates: int
+    kind: VerdictKind
+    matches: tuple[Match, ...]
+    symmetric: bool = False
+
+
+# --- what comes out ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Strengths:
+    """An aggregator's reading of one match log. Lists have one entry per candidate; None = unscored.
+
+    rewards: raw, higher is better. strengths and stderrs: on the model's own scale, where it has one.
+    reliability: share of the rewards' variance that is signal, in [0, 1]; None if the aggregator has no noise model.
+    """
+
+    rewards: list[float | None]
+    reliability: float | None = None
+    strengths: list[float | None] | None = None
+    stderrs: list[float | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupScore:
+    """What the reward side says of one group. Lists have one entry per rollout slot; None = unscored.
+
+    baseline_ids tells who shares a baseline (default: the whole group, id 0). segment_rewards maps a segment's name to
+    its rewards. gate_failures maps a gate's name to the slots it failed. num_calls counts judge calls asked,
+    num_failed those that ended without a verdict, failures counts them by cause.
+    """
+
+    rewards: list[float | None]
+    reliability: float | None = None
+    segment_rewards: Mapping[str, list[float | None]] = field(default_factory=dict)
+    baseline_ids: list[int] = field(default_factory=list)
+    matches: tuple[Match, ...] = ()
+    kind: VerdictKind | None = None
+    strengths: list[float | None] | None = None
+    stderrs: list[float | None] | None = None
+    per_criterion: Mapping[str, list[float | None]] = field(default_factory=dict)
+    gate_failures: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    num_calls: int = 0
+    num_failed: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def num_scored(self) -> int:
+        return sum(reward is not None for reward in self.rewards)
+
+
+# --- the seams --------------------------------------------------------------------------------------------------
+
+
+class Judge(Protocol):
+    """Compares two candidates. Raises JudgeFailure when it has no verdict; counts no wins, retries nothing."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> VerdictKind: ...
+    @property
+    def symmetric(self) -> bool:
+        """True if the verdict cannot depend on the order; such a judge is asked once per match."""
+        ...
+
+    async def compare(self, prompt: Prompt, first: Candidate, second: Candidate) -> Verdict: ...
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TournamentState:
+    """All that a topology may look at.
+
+    arrived: candidates that may play now. closed: nobody else will arrive (slots not in `arrived` never do).
+    results: pairing -> 1 a won, 0 b won, 0.5 level, None played without a verdict. Pairings in flight are not in it.
+    """
+
+    num_candidates: int
+    arrived: frozenset[int]
+    closed: bool
+    results: Mapping[Pairing, float | None]
+    seed: int = 0
+
+
+class Topology(Protocol):
+    """Who meets whom: a pure function of the state, so that it can be asked again after every verdict."""
+
+    def playable(self, state: TournamentState) -> list[Pairing]:
+        """Pairings without a result that can be played now, in order of preference. The arena skips those in flight."""
+        ...
+
+    def max_matches(self, num_candidates: int) -> int:
+        """Upper bound on matches for a group of this size; exact where the format fixes it."""
+        ...
+
+
+Prior = Mapping[str, Any]
+"""An aggregator's memory between batches: plain JSON values, stored in checkpoints."""
+
+
+class Aggregator(Protocol):
+    """Match logs of a batch of groups to strengths; pure. `prior=None` means the documented default."""
+
+    def fit(self, logs: Sequence[MatchLog], prior: Prior | None = None) -> tuple[list[Strengths], Prior]: ...
+
+
+class Gate(Protocol):
+    """A cheap check before any judge: the reason the candidate fails, or None if it passes."""
+
+    @property
+    def name(self) -> str: ...
+    def check(self, prompt: Prompt, candidate: Candidate) -> str | None: ...
+
+
+@runtime_checkable
+class GroupSink(Protocol):
+    """Rollouts are pushed in as they finish, so judging starts while others still generate."""
+
+    async def open(self, key: GroupKey, prompt: Prompt, num_candidates: int) -> None: ...
+    async def add(self, key: GroupKey, index: int, candidate: Candidate) -> None: ...
+    async def close(self, key: GroupKey) -> None:
+        """No further candidate of this group will arrive."""
+        ...
+
+    async def scores(self) -> dict[GroupKey, GroupScore]:
+        """Waits for every open group, aggregates them as one batch, forgets them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of a message. Data spans are never read as markup: control tokens in them stay plain text."""
+
+    text: str
+    is_data: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: str
+    spans: tuple[Span, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(span.text for span in self.spans)
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceScores:
+    """Log-probabilities of the choices at the next token (natural log), and the prompt tokens that were read."""
+
+    logprobs: tuple[float, ...]
+    tokens_in: int = 0
+
+
+class TokenScorer(Protocol):
+    """A causal model that can say how likely each of a few one-token continuations is."""
+
+    async def choice_logprobs(
+        self, messages: Sequence[Message], prefill: str, choices: Sequence[str]
+    ) -> ChoiceScores: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    text: str
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+
+
+class Completer(Protocol):
+    """A model that answers in text."""
+
+    async def complete(
+        self, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int
+    ) -> Completion: ...
