@@ -1,0 +1,109 @@
+"""The `rl` and `evaluation` sections of a recipe: objective, advantage, optimizer, learner ranks, checkpoints."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rewards.config import JudgeConfig
+from rewards.strict import StrictModel
+
+AdvantageKind = Literal["constant", "mean", "mean_std", "batch_std", "rloo", "rank_quantile"]
+
+
+class ObjectiveConfig(StrictModel):
+    """The policy loss. `kind` is a preset over the knobs below; a knob that is set wins over the preset.
+
+    Presets (`rl/objectives.py`): grpo (token ratio, clip 0.2/0.2, mean over tokens of an answer then over answers),
+    dr_grpo (same ratio, sum over tokens / constant), dapo (clip 0.2/0.28, mean over all tokens of the batch).
+    """
+
+    kind: Literal["grpo", "dr_grpo", "dapo"] = "dapo"
+    advantage: AdvantageKind | None = None
+    """Default: the preset's, or what the rewards call for. A conflict is refused."""
+    clip_low: Annotated[float, Field(gt=0, lt=1)] | None = None
+    clip_high: Annotated[float, Field(gt=0)] | None = None
+    aggregation: Literal["token", "sequence", "constant"] | None = None
+    constant_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Divisor per answer of `aggregation: constant`; default: rollouts.max_tokens."""
+    kl_coef: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the k3 divergence from the frozen starting model; 0 keeps no reference."""
+
+
+class OptimizerConfig(StrictModel):
+    """AdamW on float32 master weights."""
+
+    lr: Annotated[float, Field(gt=0, lt=1)] = 1e-6
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    min_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class LearnerConfig(StrictModel):
+    """DeepSpeed ranks and how a batch is cut."""
+
+    ranks: Annotated[int, Field(ge=1)] = 1
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Of the forward and backward pass; master weights and Adam moments are float32."""
+    micro_batch_tokens: Annotated[int, Field(ge=16)] = 4096
+    """Token budget of one forward pass; results do not depend on it."""
+    share_prompt: bool = True
+    """Run each group's prompt once and let its rollouts attend to it through a block mask."""
+    gradient_checkpointing: bool = False
+    logprob_chunk: Annotated[int, Field(ge=1)] = 512
+    """Answer tokens whose vocabulary logits exist at the same time."""
+    cpu_threads: Annotated[int, Field(ge=1)] | None = None
+
+
+class SyncConfig(StrictModel):
+    """How weights reach vLLM."""
+
+    backend: Literal["auto", "shm", "nccl", "ipc"] = "auto"
+    """auto: shm on CPU, nccl for separate GPUs, ipc for colocated ones."""
+    verify_every: Annotated[int, Field(ge=1)] = 1
+    """Compare byte hashes of every tensor on both sides each so many syncs."""
+
+
+class CheckpointConfig(StrictModel):
+    every: Annotated[int, Field(ge=1)] = 10
+    """Steps between checkpoints; the last step is always saved."""
+    keep: Annotated[int, Field(ge=1)] = 2
+
+
+class RLConfig(StrictModel):
+    """How the policy learns."""
+
+    num_steps: Annotated[int, Field(ge=1)]
+    updates_per_step: Annotated[int, Field(ge=1)] = 1
+    """Optimizer steps per batch of rollouts; above 1 old logprobs are recomputed first."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    learner: LearnerConfig = LearnerConfig()
+    sync: SyncConfig = SyncConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    min_group: Annotated[int, Field(ge=2)] = 2
+    """Groups with fewer scored rollouts are dropped and counted."""
+    min_batch_reliability: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """A batch whose mean reliability is lower skips its update."""
+    max_logprob_gap: Annotated[float, Field(gt=0)] = 0.2
+    """Mean |learner - engine| logprob of sampled tokens, in nats, above which the run stops."""
+
+
+class EvaluationConfig(StrictModel):
+    """Held-out games of the current policy against the starting model."""
+
+    num_prompts: Annotated[int, Field(ge=1)] = 64
+    every: Annotated[int, Field(ge=1)] | None = None
+    """Steps between evaluations; the last step is always evaluated."""
+    temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
+    rollouts_per_prompt: Annotated[int, Field(ge=1, le=64)] = 1
+    """Answers per model and prompt; answer i meets answer i."""
+    audit_judge: JudgeConfig | None = None
+    """A second judge of another kind that takes no part in training; asked about the last evaluation's answers."""
+    bootstrap: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000

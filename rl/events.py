@@ -1,0 +1,85 @@
+"""One stream of events: what a run tells the files, the tracker and the screen.
+
+    rl/trainer.py --handle(event)--> EventSink: metrics.jsonl, wandb, the display, or several of them (launch/tracking/)
+
+A metric's name is `<area>/<what>`; shares in [0, 1] end in `_fraction` or `_rate`, counts begin with `num_`. The
+display and the report read these; a producer that has the figure uses this name, and leaves the key out when it has
+not:
+
+    rollout/mean_tokens  rollout/truncated_fraction  rollout/num_lost
+    rollout/tokens_per_s           answer tokens sampled per second of the sample phase
+    reward/mean                    raw reward of the scored rollouts
+    reward/reliability             mean over groups
+    reward/num_unscored  reward/num_groups_dropped
+    judge/num_calls  judge/calls_per_s
+    judge/order_flip_rate  judge/tie_rate  judge/failure_rate
+    rl/loss  rl/grad_norm  rl/clip_fraction
+    sync/logprob_gap               mean |learner - engine| logprob of the sampled tokens, nats
+    heldout/win_rate               against the starting model; only at steps that evaluate
+    heldout/ci95_low  heldout/ci95_high  heldout/mean_tokens
+    time/<phase>_s  time/step_s    wall clock, seconds
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+Phase = Literal["start", "sample", "judge", "learn", "sync", "evaluate", "save"]
+"""What a run is doing. Judging overlaps sampling: `judge` is the part of it that outlasts the last rollout."""
+
+PHASES: tuple[Phase, ...] = ("start", "sample", "judge", "learn", "sync", "evaluate", "save")
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseStarted:
+    """A phase began; the one before it ended. `time_s` is a monotonic clock, good for differences only."""
+
+    step: int
+    phase: Phase
+    time_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a phase is. `total` None = not known. `rates` are per second, named by what they count: "tokens"."""
+
+    phase: Phase
+    done: int
+    total: int | None
+    unit: str
+    rates: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """A step is complete: its weights are on the engines. Metrics are plain numbers; what is not known is absent."""
+
+    step: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something a person should know; `text` is one line."""
+
+    level: Literal["info", "warning"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunDone:
+    """The run ended well. `summary` is what summary.json holds."""
+
+    summary: Mapping[str, Any]
+
+
+Event = PhaseStarted | Progress | StepDone | Note | RunDone
+
+
+class EventSink(Protocol):
+    """Takes events in order, from one thread at a time. `close` may be called twice and after any event."""
+
+    def handle(self, event: Event) -> None: ...
+    def close(self) -> None: ...

@@ -1,0 +1,135 @@
+"""Held-out games as a run plays them: sample, pair with the starting model's answers, judge, count.
+
+start answers (policy version 0, kept) --slot 0--+
+                                                  +--> group of two per pair --> sink (the training judge's arena)
+current answers ------------------------slot 1--+                          --> audit sink (another judge), last time
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rewards.types import Candidate, GroupKey, GroupScore, GroupSink
+from rl.config import EvaluationConfig
+from rl.evaluation import compare_lengths, outcome_of, summarize_heldout
+from rollouts.types import Group, Rollout
+
+OPPONENT_NAME = "starting model"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """Answer `index` of both policies to one held-out prompt."""
+
+    before: Rollout
+    after: Rollout
+    group: Group
+    index: int
+
+    @property
+    def key(self) -> GroupKey:
+        return GroupKey(f"heldout-{self.group.prompt.id}-{self.index}")
+
+
+def pair_answers(before: Sequence[Group], after: Sequence[Group]) -> list[Pair]:
+    """Pairs of equal prompt and index; a pair that lost an answer is left out (`tally` still counts its prompt)."""
+    return [
+        Pair(old, new, group, index)
+        for old_group, group in zip(before, after, strict=True)
+        for index, (old, new) in enumerate(zip(old_group.rollouts, group.rollouts, strict=True))
+        if old is not None and new is not None
+    ]
+
+
+async def judge_pairs(pairs: Sequence[Pair], sink: GroupSink) -> dict[GroupKey, GroupScore]:
+    """Every pair as a group of two: slot 0 the starting model, slot 1 the current policy."""
+    for pair in pairs:
+        await sink.open(pair.key, pair.group.prompt, 2)
+        await sink.add(pair.key, 0, _candidate(pair.before, f"{pair.key}/before"))
+        await sink.add(pair.key, 1, _candidate(pair.after, f"{pair.key}/after"))
+        await sink.close(pair.key)
+    return await sink.scores()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Games:
+    """One evaluation of `pairs`: `result` for summary.json, `metrics` for the step's row, `rows` for its table."""
+
+    pairs: Sequence[Pair]
+    result: dict[str, Any]
+    mean_length: dict[str, float]
+    outcomes: list[float | None]
+    metrics: dict[str, float]
+    rows: list[dict[str, Any]]
+    num_calls: int
+
+
+def tally(
+    prompt_ids: Sequence[str],
+    pairs: Sequence[Pair],
+    scores: Mapping[GroupKey, GroupScore],
+    config: EvaluationConfig,
+    *,
+    seed: int,
+) -> Games:
+    """Win rate over prompts with its interval, lengths, and a row per pair.
+
+    Args:
+        prompt_ids: all held-out prompts; one whose pairs all lost an answer counts as unscored.
+
+    Raises:
+        RunStopped: no prompt has an outcome.
+    """
+    outcomes = [outcome_of(scores[pair.key]) for pair in pairs]
+    by_prompt: dict[str, list[float | None]] = {prompt_id: [] for prompt_id in prompt_ids}
+    for pair, outcome in zip(pairs, outcomes, strict=True):
+        by_prompt[pair.group.prompt.id].append(outcome)
+    heldout = summarize_heldout(
+        list(by_prompt.values()), opponent=OPPONENT_NAME, num_resamples=config.bootstrap, seed=seed
+    )
+    lengths = compare_lengths([pair.before.num_tokens for pair in pairs], [pair.after.num_tokens for pair in pairs])
+    num_gated = {side: sum(_gated(scores[pair.key], side) for pair in pairs) for side in (0, 1)}
+    metrics = {
+        "heldout/win_rate": heldout.win_rate,
+        "heldout/ci95_low": heldout.ci95[0],
+        "heldout/ci95_high": heldout.ci95[1],
+        "heldout/mean_tokens": lengths.after,
+        "heldout/mean_tokens_before": lengths.before,
+        "heldout/gated_fraction": num_gated[1] / len(pairs),
+        "heldout/gated_fraction_before": num_gated[0] / len(pairs),
+    }
+    rows = [
+        {
+            "prompt_id": pair.group.prompt.id,
+            "index": pair.index,
+            "prompt": pair.group.prompt.text,
+            "before": pair.before.text,
+            "after": pair.after.text,
+            "outcome": outcome,
+            "before_tokens": pair.before.num_tokens,
+            "after_tokens": pair.after.num_tokens,
+            "before_gated": _gated(scores[pair.key], 0),
+            "after_gated": _gated(scores[pair.key], 1),
+        }
+        for pair, outcome in zip(pairs, outcomes, strict=True)
+    ]
+    return Games(
+        pairs=pairs,
+        result=heldout.to_json(),
+        mean_length=lengths.to_json(),
+        outcomes=outcomes,
+        metrics=metrics,
+        rows=rows,
+        num_calls=sum(score.num_calls for score in scores.values()),
+    )
+
+
+def _gated(score: GroupScore, slot: int) -> bool:
+    return any(slot in slots for slots in score.gate_failures.values())
+
+
+def _candidate(rollout: Rollout, name: str) -> Candidate:
+    text = rollout.parsed.parts.get("answer", rollout.text)
+    return Candidate(id=name, text=text, num_tokens=rollout.num_tokens, parsed=rollout.parsed)

@@ -1,0 +1,355 @@
+"""The learner: one rank of DeepSpeed, from groups to new weights. The same code on CPU (gloo) and GPU (nccl).
+
+    groups (all of them, on every rank)
+      -> mini-batches of one optimizer update each -> this rank's micro-batches (rl/batching.py)
+      -> forward, policy_loss, backward ... ; DeepSpeed adds up over ranks ; loss and gradient finite? ; update
+
+Ranks talk in every pass, so each method here is called on all ranks, in the same order and with the same arguments.
+
+Shapes: B rollouts, T longest answer, S segment buckets.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import random
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rewards.errors import RunStopped
+from rl import checkpoint
+from rl.batching import MicroBatch, build_micro_batches, split_updates, teaching_rollouts
+from rl.config import RLConfig
+from rl.loss import policy_loss
+from rl.metrics import Mean, Metric, Sum, merge, summarize
+from rl.objectives import Objective, compute_normalizers
+from rl.optimizer import build_optimizer, lr_at
+from rl.policy import Policy, load_policy
+from rl.types import TrainGroup
+from rl.weights import LearnerSource
+from rl.zero import check_learner, deepspeed_config
+
+logger = logging.getLogger(__name__)
+
+TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.jinja")
+
+
+class Learner:
+    """The policy, its optimizer and, where the objective asks for it, a frozen copy of the starting model.
+
+    Args:
+        model_dir: the starting model in the Hugging Face layout.
+        temperature: of the sampling; log-probabilities are taken under it.
+        master_addr, master_port: where rank 0 listens.
+        device: "cpu", or "cuda" with this rank's GPU as the only visible one.
+
+    Raises:
+        UserError: a combination that cannot be trained.
+    """
+
+    def __init__(
+        self,
+        model_dir: str | Path,
+        config: RLConfig,
+        *,
+        objective: Objective,
+        temperature: float,
+        rank: int = 0,
+        world_size: int = 1,
+        master_addr: str = "127.0.0.1",
+        master_port: int,
+        device: str = "cpu",
+        seed: int = 0,
+    ):
+        check_learner(config)
+        self.config, self.objective, self.temperature = config, objective, temperature
+        self.rank, self.world_size = rank, world_size
+        self.device = torch.device(device)
+        self.dtype: torch.dtype = getattr(torch, config.learner.dtype)
+        self.model_dir = Path(model_dir)
+        self.num_steps_done = 0
+        self._settle_process(seed)
+        self._join(master_addr, master_port)
+        self._reference = self._load_reference() if objective.kl_coef > 0 else None
+        policy = self._load_policy()
+        self.model: Any = policy.model
+        numel = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in self.model.parameters())
+        optimizer = build_optimizer(policy, config.optimizer)
+        if config.learner.zero_stage == 0:
+            # Without ZeRO, DeepSpeed has no check for non-finite gradients and does not tell their norm.
+            optimizer.register_step_pre_hook(lambda *_: self._clip())
+        self._policy = policy
+        import deepspeed
+
+        self._engine: Any
+        self._engine, *_ = deepspeed.initialize(
+            model=policy, optimizer=optimizer, config=deepspeed_config(config, device, numel), dist_init_required=False
+        )
+        self._basic_optimizer: torch.optim.Optimizer = optimizer
+        self._grad_norm = math.nan
+        logger.info(
+            "learner rank %d of %d: %s, ZeRO-%d, %s, fused torch AdamW on float32 masters, %d threads",
+            *(rank, world_size, self.device, config.learner.zero_stage, config.learner.dtype, torch.get_num_threads()),
+        )
+
+    # --- learning ---------------------------------------------------------------------------------------------
+
+    def step(self, groups: Sequence[TrainGroup]) -> dict[str, float]:
+        """Learn from a batch: `updates_per_step` optimizer updates, each on its share of the groups.
+
+        Returns the same metrics on every rank: those of `policy_loss`, losses and `rl/grad_norm` averaged over updates,
+        `rl/lr`, `rl/num_forward_tokens`, `time/forward_backward_s`, `time/update_s`. The logprob gap compares the
+        engine with the weights before the first update.
+
+        Raises:
+            RunStopped: the loss or the gradient is not finite; the weights are as they were before that update.
+        """
+        lr = lr_at(self.num_steps_done + 1, self.config.optimizer, self.config.num_steps)
+        for group in self._basic_optimizer.param_groups:
+            group["lr"] = lr
+        parts = split_updates(groups, self.config.updates_per_step)
+        old = [self.logprobs(part) if len(parts) > 1 else None for part in parts]
+        metrics = [self._update(part, old_logprobs) for part, old_logprobs in zip(parts, old, strict=True)]
+        self.num_steps_done += 1
+        return summarize(merge(metrics)) | {"rl/lr": lr}
+
+    def _update(self, groups: Sequence[TrainGroup], old: Sequence[np.ndarray] | None) -> dict[str, Metric]:
+        rollouts = [rollout for group in groups for rollout in group.rollouts]
+        normalizers_S = compute_normalizers(
+            [rollout.segment_ids for rollout in rollouts],
+            [rollout.loss_mask for rollout in rollouts],
+            objective=self.objective,
+        )
+        started = time.perf_counter()
+        parts: list[dict[str, Metric]] = []
+        num_tokens = 0
+        # Without a KL term, rollouts without an advantage have no part in the gradient; the normalisers count them.
+        only = teaching_rollouts(groups) if self.objective.kl_coef == 0 else None
+        for batch in self._micro_batches(groups, only=only):
+            loss, metrics = self._loss(batch, normalizers_S, old)
+            # DeepSpeed averages over ranks; the normalisers are those of the whole batch, so a sum is wanted.
+            self._engine.backward(loss * (0.0 if batch.is_filler else self.world_size), scale_wrt_gas=False)
+            if not batch.is_filler:
+                parts.append(metrics)
+                num_tokens += batch.num_tokens
+        seconds = time.perf_counter() - started
+        gathered = self._gather((parts, num_tokens, seconds))
+        metrics = merge(part for rank_parts, _, _ in gathered for part in rank_parts)
+        losses = {key: metrics[key].result or 0.0 for key in ("rl/loss", "rl/policy_loss")}
+        if not math.isfinite(losses["rl/loss"]):
+            raise RunStopped(self._stopped(f"the loss is {losses['rl/loss']}"))
+        started = time.perf_counter()
+        self._engine.step()
+        norm = self._grad_norm if self.config.learner.zero_stage == 0 else float(self._engine.get_global_grad_norm())
+        if not math.isfinite(norm):  # DeepSpeed has left the weights alone
+            raise RunStopped(self._stopped("the gradient is not finite"))
+        per_update = losses | {"rl/grad_norm": norm}
+        return (
+            metrics
+            | {key: Mean(value, 1) for key, value in per_update.items()}
+            | {
+                "rl/num_forward_tokens": Sum(sum(tokens for _, tokens, _ in gathered)),
+                "time/forward_backward_s": Sum(max(seconds for _, _, seconds in gathered)),
+                "time/update_s": Sum(time.perf_counter() - started),
+            }
+        )
+
+    def _loss(
+        self, batch: MicroBatch, normalizers_S: np.ndarray, old: Sequence[np.ndarray] | None
+    ) -> tuple[Tensor, dict[str, Metric]]:
+        ref_logprobs_BT = None
+        if self._reference is not None:
+            with torch.no_grad():
+                ref_logprobs_BT, _ = self._reference(batch)
+        logprobs_BT, entropy_BT = self._engine(batch, with_entropy=True)
+        return policy_loss(
+            logprobs_BT,
+            None if old is None else _stack([old[number] for number in batch.rollout_ids_B], logprobs_BT),
+            batch.advantages_BT,
+            batch.segment_ids_BT,
+            batch.mask_BT,
+            objective=self.objective,
+            rollout_logprobs_BT=batch.rollout_logprobs_BT,
+            ref_logprobs_BT=ref_logprobs_BT,
+            entropy_BT=entropy_BT,
+            group_ids_B=batch.group_ids_B,
+            normalizers_S=normalizers_S,
+        )
+
+    def _stopped(self, what: str) -> str:
+        return (
+            f"step {self.num_steps_done + 1}: {what}; weights were not changed and nothing was saved. "
+            "Look for extreme advantages or a learning rate that is too high, then resume from the last checkpoint"
+        )
+
+    # --- scoring ----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def logprobs(self, groups: Sequence[TrainGroup], *, reference: bool = False) -> list[np.ndarray]:
+        """Natural logprobs of each rollout's answer tokens (0 outside the loss mask), float32, in the batch's order.
+
+        Raises:
+            ValueError: the reference is asked for and the objective keeps none.
+        """
+        model = self._reference if reference else self._engine
+        if model is None:
+            raise ValueError("the objective keeps no reference model (kl_coef is 0)")
+        found: dict[int, np.ndarray] = {}
+        for batch in self._micro_batches(groups):
+            logprobs_BT, _ = model(batch)
+            if not batch.is_filler:
+                found |= dict(zip(batch.rollout_ids_B, logprobs_BT.float().cpu().numpy(), strict=True))
+        rows = {number: row for part in self._gather(found) for number, row in part.items()}
+        rollouts = [rollout for group in groups for rollout in group.rollouts]
+        return [rows[number][: len(rollout.token_ids)] for number, rollout in enumerate(rollouts)]
+
+    def _micro_batches(self, groups: Sequence[TrainGroup], *, only: frozenset[int] | None = None) -> list[MicroBatch]:
+        batches = build_micro_batches(
+            groups,
+            max_tokens=self.config.learner.micro_batch_tokens,
+            share_prompt=self.config.learner.share_prompt,
+            rank=self.rank,
+            world_size=self.world_size,
+            only=only,
+        )
+        return [batch.to(self.device) for batch in batches]
+
+    # --- keeping ----------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path, extra: Mapping[str, Any]) -> None:
+        """Write a checkpoint to `path`; whatever happens on the way, `path` is whole or not there.
+
+        Args:
+            extra: the trainer's own state, plain JSON values.
+        """
+        path = Path(path)
+        partial = path.with_name(f"{path.name}.tmp")
+        if self.rank == 0:
+            checkpoint.begin(path)
+        self._barrier()
+        self._engine.save_checkpoint(str(partial / "deepspeed"), tag="state", save_latest=False)
+        self.export_hf(partial / checkpoint.MODEL)
+        checkpoint.save_rng(partial / "rng", self.rank)
+        self._barrier()
+        if self.rank == 0:
+            state = {"num_steps_done": self.num_steps_done, "extra": dict(extra)}
+            checkpoint.commit(path, state=state, num_ranks=self.world_size, zero_stage=self.config.learner.zero_stage)
+        self._barrier()
+
+    def load(self, path: str | Path) -> dict[str, Any]:
+        """Go on exactly where the checkpoint was written; returns its `extra`.
+
+        Raises:
+            UserError: no checkpoint, or one of another arrangement of ranks.
+            RunStopped: the checkpoint is damaged.
+        """
+        path = Path(path)
+        manifest = checkpoint.verify(path)
+        checkpoint.check_layout(
+            manifest, path=path, num_ranks=self.world_size, zero_stage=self.config.learner.zero_stage
+        )
+        loaded, _ = self._engine.load_checkpoint(str(path / "deepspeed"), tag="state")
+        if loaded is None:
+            raise RunStopped(f"checkpoint {path}: DeepSpeed found no state in it")
+        state = checkpoint.read_state(path)
+        self.num_steps_done = state["num_steps_done"]
+        checkpoint.load_rng(path / "rng", self.rank)
+        self._barrier()
+        return state["extra"]
+
+    def export_hf(self, out_dir: str | Path) -> None:
+        """Write the policy in the Hugging Face layout, in the learner's dtype, with the tokenizer it came with."""
+        out_dir = Path(out_dir)
+        # Every rank iterates, since ZeRO-3 gathers each tensor on all of them and lets go of it again.
+        gathered = self.config.learner.zero_stage == 3
+        weights = {}
+        for name, tensor in LearnerSource(self.model, self.dtype):
+            if self.rank == 0:
+                weights[name] = tensor.cpu().clone() if gathered else tensor
+        if self.rank == 0:
+            out_dir.mkdir(parents=True, exist_ok=True)
+            self.model.save_pretrained(out_dir, state_dict=weights)
+            for pattern in TOKENIZER_FILES:
+                for file in self.model_dir.glob(pattern):
+                    shutil.copy(file, out_dir / file.name)
+        self._barrier()
+
+    def close(self) -> None:
+        """Leave the process group."""
+        self._engine.destroy()
+        torch.distributed.destroy_process_group()
+
+    # --- setting up -------------------------------------------------------------------------------------------
+
+    def _load_policy(self) -> Policy:
+        policy: Policy
+        if self.config.learner.zero_stage == 3:
+            from transformers.integrations.deepspeed import HfDeepSpeedConfig
+
+            # While this object lives, from_pretrained partitions weights as it loads them.
+            partitioning = HfDeepSpeedConfig(deepspeed_config(self.config, self.device.type))
+            policy = load_policy(self.model_dir, self.config.learner, temperature=self.temperature)
+            del partitioning
+        else:
+            policy = load_policy(self.model_dir, self.config.learner, temperature=self.temperature)
+            policy = policy.to(self.device)
+        return policy
+
+    def _load_reference(self) -> Policy:
+        reference = load_policy(self.model_dir, self.config.learner, temperature=self.temperature)
+        return reference.to(self.device).requires_grad_(False).eval()
+
+    def _clip(self) -> None:
+        norm = torch.nn.utils.clip_grad_norm_(self._policy.parameters(), self.config.optimizer.max_grad_norm)
+        self._grad_norm = float(norm)
+        if not math.isfinite(self._grad_norm):
+            raise RunStopped(self._stopped("the gradient is not finite"))
+
+    def _settle_process(self, seed: int) -> None:
+        random.seed(seed + self.rank)
+        np.random.seed(seed + self.rank)
+        torch.manual_seed(seed + self.rank)
+        if self.device.type == "cpu":
+            os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is imported
+            cores = len(os.sched_getaffinity(0))
+            torch.set_num_threads(self.config.learner.cpu_threads or max(1, cores // self.world_size))
+
+    def _join(self, master_addr: str, master_port: int) -> None:
+        """Meet the other ranks."""
+        os.environ |= {"RANK": str(self.rank), "LOCAL_RANK": "0", "WORLD_SIZE": str(self.world_size)}
+        os.environ |= {"MASTER_ADDR": master_addr, "MASTER_PORT": str(master_port)}
+        import deepspeed
+
+        # DeepSpeed would compile this op here, for inference only: it takes minutes, and the lock that a killed process
+        # leaves behind makes every later one wait forever.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        backend = "gloo" if self.device.type == "cpu" else "nccl"
+        deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
+
+    def _gather(self, value: Any) -> list[Any]:
+        """The value of every rank, in order of ranks."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(values, value)
+        return values
+
+    def _barrier(self) -> None:
+        if self.world_size > 1:
+            torch.distributed.barrier()
+
+
+def _stack(rows: Sequence[np.ndarray], like_BT: Tensor) -> Tensor:
+    stacked_BT = np.zeros(like_BT.shape, dtype=np.float32)
+    for b, row in enumerate(rows):
+        stacked_BT[b, : len(row)] = row
+    return torch.from_numpy(stacked_BT).to(like_BT.device)
