@@ -1,0 +1,73 @@
+"""Upper bounds that follow from a recipe alone: judge calls and token counts. Pure arithmetic, nothing is built.
+
+A call is one question to a judge, its retries not counted; gates and failed rollouts only make it less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rewards.config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, PythonJudge, RewardsConfig, TournamentRewards
+from rewards.topologies import build_topology
+from rewards.types import VerdictKind
+
+if TYPE_CHECKING:
+    from recipes.schema import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeCalls:
+    """Upper bounds; `audit` calls go to the second judge and are not in the others."""
+
+    per_group: int
+    per_step: int
+    per_evaluation: int
+    num_evaluations: int
+    per_run: int
+    audit: int
+
+
+def is_symmetric(judge: JudgeConfig) -> bool:
+    """Whether the judge is asked once per match whatever the orders."""
+    return isinstance(judge, EmbeddingJudge | LikelihoodJudge) or (isinstance(judge, PythonJudge) and judge.symmetric)
+
+
+def verdict_kind(judge: JudgeConfig) -> VerdictKind:
+    return judge.verdict if isinstance(judge, PythonJudge) else "score"
+
+
+def calls_per_match(rewards: TournamentRewards) -> int:
+    return 2 if rewards.orders == "both" and not is_symmetric(rewards.judge) else 1
+
+
+def calls_per_group(rewards: RewardsConfig, group_size: int) -> int:
+    if not isinstance(rewards, TournamentRewards):
+        return 0
+    return build_topology(rewards.topology).max_matches(group_size) * calls_per_match(rewards)
+
+
+def num_evaluations(num_steps: int, every: int | None) -> int:
+    """Every so many steps, and always after the last."""
+    return 1 if every is None else num_steps // every + (num_steps % every != 0)
+
+
+def judge_calls(recipe: Recipe) -> JudgeCalls:
+    """Training plays the topology; evaluation plays answer i against answer i of the starting model, in both orders."""
+    evaluation = recipe.evaluation
+    games = evaluation.num_prompts * evaluation.rollouts_per_prompt
+    per_group = calls_per_group(recipe.rewards, recipe.rollouts.group_size)
+    per_step = per_group * recipe.rollouts.prompts_per_step
+    per_evaluation = 0
+    if isinstance(recipe.rewards, TournamentRewards):
+        per_evaluation = games * (1 if is_symmetric(recipe.rewards.judge) else 2)
+    times = num_evaluations(recipe.rl.num_steps, evaluation.every)
+    audit = evaluation.audit_judge
+    return JudgeCalls(
+        per_group=per_group,
+        per_step=per_step,
+        per_evaluation=per_evaluation,
+        num_evaluations=times,
+        per_run=per_step * recipe.rl.num_steps + per_evaluation * times,
+        audit=games * (1 if is_symmetric(audit) else 2) if audit else 0,
+    )

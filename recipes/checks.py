@@ -1,0 +1,200 @@
+"""Cross-field checks: what no single key can know. Each yields (key path, rule with its cure).
+
+What depends on files or on the machine is checked in `launch/check.py`, the objective by `rl/objectives.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from recipes.bounds import calls_per_match, judge_calls
+from rewards.config import (
+    CopyRatioGate,
+    EmbeddingJudge,
+    JudgeConfig,
+    LengthGate,
+    LikelihoodJudge,
+    SingleElimination,
+    TournamentRewards,
+    VerdictTokensJudge,
+)
+from rollouts.config import FreeformTask, PackageLinesSource
+
+if TYPE_CHECKING:
+    from recipes.schema import Recipe
+
+KeyPath = tuple[str | int, ...]
+Fault = tuple[KeyPath, str]
+
+_PLACEHOLDER = re.compile(r"\{\{[A-Za-z_]\w*\}\}|\{([A-Za-z_]\w*)\}")
+"""As `rewards/template.py` reads them: `{{name}}` is the text `{name}` and names no field."""
+
+
+def lengths(recipe: Recipe) -> Iterator[Fault]:
+    rollouts, context = recipe.rollouts, recipe.model.max_context
+    longest = rollouts.max_prompt_tokens + rollouts.max_tokens
+    total = f"max_prompt_tokens {rollouts.max_prompt_tokens} + max_tokens {rollouts.max_tokens} = {longest}"
+    engine_len = rollouts.engine.max_model_len
+    if context is not None and longest > context:
+        yield ("rollouts", "max_tokens"), f"{total} is more than model.max_context {context}; shorten one of them"
+    if engine_len is not None and longest > engine_len:
+        rule = f"must hold prompt and answer, and {total}; raise it or leave it out"
+        yield ("rollouts", "engine", "max_model_len"), rule
+    if engine_len is not None and context is not None and engine_len > context:
+        yield ("rollouts", "engine", "max_model_len"), f"is more than model.max_context {context}; lower it"
+    if recipe.rl.learner.micro_batch_tokens < longest:
+        rule = f"one prompt with one answer must fit, and {total}; raise it to at least {longest}"
+        yield ("rl", "learner", "micro_batch_tokens"), rule
+
+
+def counts(recipe: Recipe) -> Iterator[Fault]:
+    rollouts, rl = recipe.rollouts, recipe.rl
+    groups = rollouts.prompts_per_step
+    if rl.min_group > rollouts.group_size:
+        rule = f"every group would be dropped: rollouts.group_size is {rollouts.group_size}; lower it"
+        yield ("rl", "min_group"), rule
+    if rl.updates_per_step > groups * rollouts.group_size:
+        rule = f"a step has only {groups} x {rollouts.group_size} = {groups * rollouts.group_size} rollouts; lower it"
+        yield ("rl", "updates_per_step"), rule
+    if rl.learner.ranks > groups:
+        rule = f"each rank needs a group, but rollouts.prompts_per_step is {groups}; use fewer ranks or more prompts"
+        yield ("rl", "learner", "ranks"), rule
+    if rl.optimizer.warmup_steps > rl.num_steps * rl.updates_per_step:
+        rule = f"warm-up is longer than the run's {rl.num_steps * rl.updates_per_step} optimizer steps; shorten it"
+        yield ("rl", "optimizer", "warmup_steps"), rule
+    if rollouts.engines_per_node is not None and rollouts.engines_per_node > rollouts.engines:
+        rule = f"is more than rollouts.engines {rollouts.engines}; lower it or leave it out"
+        yield ("rollouts", "engines_per_node"), rule
+
+
+def evaluation(recipe: Recipe) -> Iterator[Fault]:
+    task, wanted = recipe.task, recipe.evaluation.num_prompts
+    if isinstance(task, FreeformTask) and wanted > task.heldout:
+        rule = f"only task.heldout = {task.heldout} prompts are set aside; raise that or lower this"
+        yield ("evaluation", "num_prompts"), rule
+    audit = recipe.evaluation.audit_judge
+    if isinstance(recipe.rewards, TournamentRewards) and audit == recipe.rewards.judge:
+        yield ("evaluation", "audit_judge"), "is the judge that trains; audit with another one, or leave it out"
+
+
+def devices(recipe: Recipe) -> Iterator[Fault]:
+    """What no machine can do; what this machine cannot do is found when the device is known."""
+    rollouts, backend, launch = recipe.rollouts, recipe.rl.sync.backend, recipe.launch
+    if launch.device == "cpu":
+        yield from cpu_faults(recipe)
+    if backend == "ipc" and rollouts.placement == "separate":
+        rule = "ipc shares memory of one GPU, and rollouts.placement is separate; use auto, or placement: colocated"
+        yield ("rl", "sync", "backend"), rule
+    if backend == "nccl" and rollouts.placement == "colocated":
+        rule = "nccl needs a GPU for each side, and rollouts.placement is colocated; use auto, or placement: separate"
+        yield ("rl", "sync", "backend"), rule
+    num_gpus = rollouts.engines * rollouts.engine.tensor_parallel_size
+    if rollouts.placement == "colocated" and rollouts.engine.tensor_parallel_size > 1:
+        rule = "a colocated engine shares one GPU with one learner rank; use 1 and more rollouts.engines, or separate"
+        yield ("rollouts", "engine", "tensor_parallel_size"), rule
+    elif rollouts.placement == "colocated" and num_gpus != recipe.rl.learner.ranks:
+        rule = f"colocated engines need a learner rank on each of their {num_gpus} GPUs; set it to {num_gpus}"
+        yield ("rl", "learner", "ranks"), rule
+    if launch.device == "cuda" and launch.gpus_per_node == 0:
+        yield ("launch", "gpus_per_node"), "device cuda needs GPUs; raise it or leave it out"
+
+
+def cpu_faults(recipe: Recipe) -> Iterator[Fault]:
+    """What a run on CPU cannot do."""
+    rollouts, backend = recipe.rollouts, recipe.rl.sync.backend
+    if rollouts.placement == "colocated":
+        yield ("rollouts", "placement"), "engines can share the learner's GPUs only on device cuda; use separate"
+    if rollouts.engine.tensor_parallel_size > 1:
+        rule = "tensor parallelism needs device cuda; use 1, and more rollouts.engines"
+        yield ("rollouts", "engine", "tensor_parallel_size"), rule
+    if rollouts.engine.enable_sleep_mode:
+        yield (
+            ("rollouts", "engine", "enable_sleep_mode"),
+            "sleep frees GPU memory and does nothing on device cpu; use false",
+        )
+    if backend in ("nccl", "ipc"):
+        yield ("rl", "sync", "backend"), f"{backend} needs device cuda; use auto or shm"
+    if recipe.launch.gpus_per_node:
+        yield ("launch", "gpus_per_node"), "device cpu uses no GPUs; leave it out"
+
+
+def judging(recipe: Recipe) -> Iterator[Fault]:
+    audit = recipe.evaluation.audit_judge
+    if audit is not None:
+        yield from _judge_faults(recipe, audit, ("evaluation", "audit_judge"))
+    for index, gate in enumerate(recipe.rewards.gates):
+        if isinstance(gate, LengthGate) and gate.min_words > gate.max_words:
+            rule = f"is more than max_words {gate.max_words}; no answer could pass"
+            yield ("rewards", "gates", index, "min_words"), rule
+    rewards = recipe.rewards
+    if not isinstance(rewards, TournamentRewards):
+        return
+    yield from _judge_faults(recipe, rewards.judge, ("rewards", "judge"))
+    least = _least_verdicts(rewards, recipe.rollouts.group_size)
+    if rewards.min_verdicts > least:
+        rule = f"an early loser of this topology gets only {least}, and would never be scored; lower it"
+        yield ("rewards", "min_verdicts"), rule
+    bound = judge_calls(recipe).per_step
+    if rewards.max_calls_per_step is not None and bound > rewards.max_calls_per_step:
+        rule = f"this recipe makes up to {bound} calls per step; raise it, or use a cheaper topology or smaller groups"
+        yield ("rewards", "max_calls_per_step"), rule
+
+
+def _judge_faults(recipe: Recipe, judge: JudgeConfig, path: KeyPath) -> Iterator[Fault]:
+    if not isinstance(judge, VerdictTokensJudge):
+        return
+    first, second = judge.choices
+    if first == second or not first.strip() or not second.strip():
+        yield (*path, "choices"), "the two verdicts must be different and not empty"
+    rollouts = recipe.rollouts
+    needed = rollouts.max_prompt_tokens + 2 * rollouts.max_tokens
+    if judge.max_model_len < needed:
+        rule = (
+            f"the judge reads prompt and two answers, up to {rollouts.max_prompt_tokens} + 2 x {rollouts.max_tokens} = "
+            f"{needed} tokens; raise it, or lower rollouts.max_prompt_tokens or max_tokens"
+        )
+        yield (*path, "max_model_len"), rule
+
+
+def _least_verdicts(rewards: TournamentRewards, group_size: int) -> int:
+    """Verdicts of the rollout that plays least: one bracket match, after one against the anchor if there is one."""
+    matches = group_size - 1
+    if isinstance(rewards.topology, SingleElimination):
+        matches = 2 if rewards.topology.seeding == "anchor" else 1
+    return matches * calls_per_match(rewards)
+
+
+def fields(recipe: Recipe) -> Iterator[Fault]:
+    """Keys that name a field of the prompt, where the source says which fields there are."""
+    task = recipe.task
+    if isinstance(task, FreeformTask) and isinstance(task.source, PackageLinesSource):
+        for path, name in named_fields(recipe):
+            if name != "text":
+                yield path, f"a package_lines prompt has only the field 'text', not '{name[:60]}'"
+
+
+def named_fields(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
+    """Every prompt field that the recipe names, with the key that names it."""
+    if isinstance(recipe.task, FreeformTask):
+        for name in _PLACEHOLDER.findall(recipe.task.template):
+            if name:
+                yield ("task", "template"), name
+    for index, gate in enumerate(recipe.rewards.gates):
+        if isinstance(gate, CopyRatioGate) and gate.field is not None:
+            yield ("rewards", "gates", index, "field"), gate.field
+    judges: list[tuple[KeyPath, JudgeConfig | None]] = [(("evaluation", "audit_judge"), recipe.evaluation.audit_judge)]
+    if isinstance(recipe.rewards, TournamentRewards):
+        judges.append((("rewards", "judge"), recipe.rewards.judge))
+    for path, judge in judges:
+        if isinstance(judge, EmbeddingJudge | LikelihoodJudge) and judge.reference_field is not None:
+            yield (*path, "reference_field"), judge.reference_field
+
+
+CHECKS: tuple[Callable[[Recipe], Iterator[Fault]], ...] = (lengths, counts, evaluation, devices, judging, fields)
+
+
+def cross_faults(recipe: Recipe) -> list[Fault]:
+    """Everything that is wrong between the keys of a recipe whose keys are right one by one."""
+    return [fault for check in CHECKS for fault in check(recipe)]

@@ -1,0 +1,46 @@
+"""Relative paths in a recipe start at the folder of the file they are written in."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from recipes.nodes import KeyPath, Node, child
+
+FILES: tuple[KeyPath, ...] = (("task", "source", "path"),)
+"""Keys that are always paths."""
+
+NAMES_OR_FILES: tuple[KeyPath, ...] = (
+    ("model", "path"),
+    ("task", "source", "name"),
+    ("rewards", "judge", "model"),
+    ("rewards", "judge", "template"),
+    ("evaluation", "audit_judge", "model"),
+    ("evaluation", "audit_judge", "template"),
+)
+"""Keys that hold a path or a name: one that starts with `.`, `~` or `/`, or that exists beside the file, is a path."""
+
+
+def anchor_paths(tree: Node) -> Node:
+    """The tree with absolute paths in it."""
+    for path in FILES:
+        tree = _rewritten(tree, path, always=True)
+    for path in NAMES_OR_FILES:
+        tree = _rewritten(tree, path, always=False)
+    return tree
+
+
+def _rewritten(node: Node, path: KeyPath, *, always: bool) -> Node:
+    if not path:
+        return replace(node, value=_anchored(node, always=always)) if isinstance(node.value, str) else node
+    below = child(node, path[0])
+    if below is None or not isinstance(node.value, dict):
+        return node
+    return replace(node, value={**node.value, str(path[0]): _rewritten(below, path[1:], always=always)})
+
+
+def _anchored(node: Node, *, always: bool) -> str:
+    text = str(node.value)
+    absolute = os.path.normpath(os.path.join(node.where.base_dir, os.path.expanduser(text)))
+    looks_like_path = text.startswith((".", "~", os.sep))
+    return absolute if text and (always or looks_like_path or os.path.exists(absolute)) else text

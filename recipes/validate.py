@@ -1,0 +1,91 @@
+"""A tree of nodes to a typed Recipe; every fault with its line, rule and nearest key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from recipes.messages import Fault, RecipeError, did_you_mean, listing, nearest, rule_of, show_value
+from recipes.nodes import Node, deepest, plain
+from recipes.schema import Recipe
+from recipes.walk import Place, key_places, kind_of, place_of
+
+UNKNOWN_KEY = "unknown key"
+
+
+def validate(tree: Node) -> Recipe:
+    """The recipe in `tree`.
+
+    Read in JSON mode, because only there strict pydantic takes a list for a tuple.
+
+    Raises:
+        RecipeError: with every fault that pydantic and the cross-field checks found.
+    """
+    try:
+        return Recipe.model_validate_json(json.dumps(plain(tree)))
+    except ValidationError as error:
+        raise RecipeError(_joined(fault for item in error.errors() for fault in _faults_of(item, tree))) from None
+
+
+def _faults_of(error: Mapping[str, Any], tree: Node) -> Iterator[Fault]:
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "cross_field":
+        for path, rule in context["faults"]:
+            yield fault_at(tree, path, rule)
+        return
+    place = place_of(Recipe, error["loc"])
+    if kind == "extra_forbidden":
+        yield fault_at(tree, place.path, UNKNOWN_KEY, _hint_for_key(place))
+    elif kind in ("union_tag_invalid", "union_tag_not_found"):
+        kinds = [str(kind_of(section)) for section in place.below]
+        given = context.get("tag")
+        rule = f"kinds are {listing(kinds)}" if given else f"needs a `kind`: {listing(kinds)}"
+        path = (*place.path, "kind") if given else place.path
+        yield fault_at(tree, path, rule, did_you_mean(given, kinds) if given else "")
+    else:
+        yield fault_at(tree, place.path, rule_of(kind, context, error["msg"]), _hint_for_value(kind, context, error))
+
+
+def fault_at(tree: Node, path: tuple[str | int, ...], rule: str, hint: str = "") -> Fault:
+    """A fault at the value that stands at `path`, or at the section where it should stand."""
+    node, depth = deepest(tree, path)
+    is_there = depth == len(path)
+    return Fault(node.where.label, path, show_value(plain(node)) if is_there and path else "", rule, hint)
+
+
+def _hint_for_key(place: Place) -> str:
+    key = str(place.path[-1])
+    for other in place.siblings:
+        if other is not place.section and key in other.model_fields:
+            return f"`{key}` belongs to kind '{kind_of(other)}'"
+    known = list(place.section.model_fields)
+    if match := nearest(key, known):
+        return f"did you mean '{match}'?"
+    if places := key_places(Recipe).get(key):
+        return f"did you mean '{places[0]}'?"
+    return f"known here: {', '.join(known)}"
+
+
+def _hint_for_value(kind: str, context: Mapping[str, Any], error: Mapping[str, Any]) -> str:
+    given = error["input"]
+    if kind == "literal_error":
+        return did_you_mean(given, context["expected"].replace(" or ", ", ").replace("'", "").split(", "))
+    if kind == "bool_type" and isinstance(given, str) and given.lower() in ("yes", "no", "on", "off"):
+        return f"write {'true' if given.lower() in ('yes', 'on') else 'false'}"
+    if kind == "string_type" and isinstance(given, (bool, int, float)):
+        return "put it in quotes"
+    return ""
+
+
+def _joined(faults: Iterator[Fault]) -> list[Fault]:
+    """Faults at the same place become one line: a union of plain types reports every member it tried."""
+    by_place: dict[tuple[object, ...], Fault] = {}
+    for fault in faults:
+        first = by_place.setdefault((fault.where, fault.path), fault)
+        if fault.rule not in first.rule:
+            rule = f"{first.rule} or {fault.rule.removeprefix('must be ')}"
+            by_place[(fault.where, fault.path)] = Fault(first.where, first.path, first.value, rule)
+    return list(by_place.values())
