@@ -1,0 +1,188 @@
+"""`podium check`: look up everything a recipe names, without importing or starting any of it, and plan the run.
+
+recipe --names--> models, plug-ins, prompt files, templates, this machine --facts--> plan, or every fault at once
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from launch.locks import has_cpu_build
+from launch.machine import Device, Machine, read_machine, resolve_device
+from launch.objective import recipe_objective
+from launch.plan import Plan, gpus_needed, judges_of, make_plan
+from launch.sources import SourceFacts, source_facts
+from recipes.checks import KeyPath, cpu_faults, named_fields
+from recipes.load import LoadedRecipe
+from recipes.messages import Fault, RecipeError, did_you_mean
+from recipes.schema import Recipe
+from rewards.config import JudgeConfig, PythonJudge, ScorerRewards, VerdictTokensJudge
+from rewards.errors import UserError
+from rewards.importing import locate
+from rewards.judges.verdict_tokens import DATA, TEXTS
+from rewards.template import load_template
+from rl.objectives import Objective
+from rollouts.config import PythonTask
+from rollouts.models import ModelFacts, locate_model
+
+
+def this_machine() -> Machine:
+    """This machine as podium can use it: the CPU build of vLLM sees no GPU."""
+    machine = read_machine()
+    return replace(machine, gpus=()) if has_cpu_build() else machine
+
+
+def check_recipe(loaded: LoadedRecipe, machine: Machine | None = None) -> Plan:
+    """The plan of a loaded recipe.
+
+    Args:
+        machine: default: this one. Where the recipe or $RAY_ADDRESS names a cluster, sizes are not held against it.
+
+    Raises:
+        RecipeError: one line per name that leads nowhere and per thing that this machine cannot do.
+    """
+    machine = this_machine() if machine is None else machine
+    ray_address = loaded.recipe.launch.ray_address or os.environ.get("RAY_ADDRESS") or None
+    recipe = loaded.recipe
+    device = resolve_device(recipe.launch.device, machine)
+    faults: list[Fault] = []
+    policy = _policy(loaded, faults)
+    judges = {role: _judge_model(loaded, path, judge, faults) for role, (path, judge) in judges_of(recipe).items()}
+    source = _source(loaded, faults)
+    objective = _objective(loaded, faults)
+    faults += _plugin_faults(loaded)
+    faults += [loaded.fault(path, rule) for path, rule in _device_faults(recipe, device, machine, ray_address)]
+    runs_in = os.path.abspath(os.path.expanduser(recipe.launch.storage))
+    if os.path.exists(runs_in) and not (os.path.isdir(runs_in) and os.access(runs_in, os.W_OK)):
+        faults.append(loaded.fault(("launch", "storage"), f"{runs_in} is not a folder that can be written"))
+    if faults or policy is None or objective is None:
+        raise RecipeError(faults)
+    return make_plan(
+        loaded,
+        machine=machine,
+        device=device,
+        ray_address=ray_address,
+        policy=policy,
+        judges={role: facts for role, facts in judges.items() if facts is not None},
+        source=source,
+        objective=objective,
+        runs_in=runs_in,
+    )
+
+
+def _policy(loaded: LoadedRecipe, faults: list[Fault]) -> ModelFacts | None:
+    recipe = loaded.recipe
+    facts = _model(loaded, ("model", "path"), recipe.model.path, faults)
+    if facts is None:
+        return None
+    longest = recipe.rollouts.max_prompt_tokens + recipe.rollouts.max_tokens
+    if facts.max_context is not None and (recipe.model.max_context or longest) > facts.max_context:
+        path = ("model", "max_context") if recipe.model.max_context else ("rollouts", "max_tokens")
+        rule = f"the model's own context is {facts.max_context}; prompt and answer take up to {longest}"
+        faults.append(loaded.fault(path, rule))
+    parallel = recipe.rollouts.engine.tensor_parallel_size
+    if facts.num_heads is not None and facts.num_heads % parallel:
+        rule = f"must divide the model's {facts.num_heads} attention heads"
+        faults.append(loaded.fault(("rollouts", "engine", "tensor_parallel_size"), rule))
+    return facts
+
+
+def _judge_model(loaded: LoadedRecipe, path: KeyPath, judge: JudgeConfig, faults: list[Fault]) -> ModelFacts | None:
+    if isinstance(judge, PythonJudge):
+        return None
+    facts = _model(loaded, (*path, "model"), judge.model, faults)
+    key = "max_model_len" if isinstance(judge, VerdictTokensJudge) else "max_tokens"
+    wanted = getattr(judge, key)
+    if facts is not None and facts.max_context is not None and wanted > facts.max_context:
+        faults.append(loaded.fault((*path, key), f"the model's own context is {facts.max_context}; lower it"))
+    if isinstance(judge, VerdictTokensJudge):
+        try:
+            load_template(judge.template, texts=TEXTS, data=DATA, base_dir=loaded.base_dir)
+        except UserError as error:
+            faults.append(loaded.fault((*path, "template"), _without_subject(str(error), "template ")))
+    return facts
+
+
+def _model(loaded: LoadedRecipe, path: KeyPath, name: str, faults: list[Fault]) -> ModelFacts | None:
+    try:
+        return locate_model(name)
+    except UserError as error:
+        faults.append(loaded.fault(path, _without_subject(str(error), "model ")))
+        return None
+
+
+def _source(loaded: LoadedRecipe, faults: list[Fault]) -> SourceFacts:
+    recipe = loaded.recipe
+    try:
+        facts = source_facts(recipe.task, recipe.seed, loaded.base_dir)
+    except UserError as error:
+        faults += [_fault_of(loaded, line, ("task", "source")) for line in str(error).splitlines()]
+        return SourceFacts()
+    if facts.num_train is not None and facts.num_train < 1:
+        rule = "the source has no more prompts than that, so none is left to train on; lower it"
+        faults.append(loaded.fault(("task", "heldout"), rule))
+    for path, name in named_fields(recipe):
+        if facts.fields is not None and name not in facts.fields:
+            rule = f"no prompt has a field '{name}'; they have: {', '.join(sorted(facts.fields))}"
+            faults.append(loaded.fault(path, rule, did_you_mean(name, facts.fields)))
+    return facts
+
+
+def _objective(loaded: LoadedRecipe, faults: list[Fault]) -> Objective | None:
+    try:
+        return recipe_objective(loaded.recipe)
+    except UserError as error:
+        faults.append(_fault_of(loaded, str(error), ("rl", "objective")))
+        return None
+
+
+def _plugin_faults(loaded: LoadedRecipe) -> Iterator[Fault]:
+    """Import paths that lead nowhere."""
+    recipe = loaded.recipe
+    targets: list[tuple[KeyPath, str]] = []
+    if isinstance(recipe.task, PythonTask):
+        targets.append((("task", "target"), recipe.task.target))
+    if isinstance(recipe.rewards, ScorerRewards):
+        targets.append((("rewards", "target"), recipe.rewards.target))
+    for path, judge in judges_of(recipe).values():
+        if isinstance(judge, PythonJudge):
+            targets.append(((*path, "target"), judge.target))
+    for path, target in targets:
+        try:
+            locate(target)
+        except UserError as error:
+            yield loaded.fault(path, _without_subject(str(error), "target "))
+
+
+def _device_faults(
+    recipe: Recipe, device: Device, machine: Machine, ray_address: str | None
+) -> Iterator[tuple[KeyPath, str]]:
+    """What this machine cannot do; a cluster elsewhere may."""
+    if ray_address is not None:
+        return
+    if device == "cpu":
+        if recipe.launch.device == "auto":
+            yield from cpu_faults(recipe)
+        return
+    if not machine.gpus:
+        yield ("launch", "device"), "no GPU can be seen here; use auto or cpu, or name a cluster in launch.ray_address"
+    elif (needed := gpus_needed(recipe)) > len(machine.gpus):
+        rule = f"needs {needed} GPUs and {len(machine.gpus)} can be seen; use fewer engines or ranks, or a cluster"
+        yield ("launch", "device"), rule
+
+
+def _fault_of(loaded: LoadedRecipe, message: str, default: KeyPath) -> Fault:
+    """An error that may open with the key it is about, `rl.objective.advantage: ...`, as a fault at that key."""
+    opening = re.match(r"((?:task|rl|rollouts|rewards)(?:\.\w+)+)(?: = [^:]*)?: ", message)
+    if opening is None:
+        return loaded.fault(default, message)
+    return loaded.fault(tuple(opening[1].split(".")), message[opening.end() :])
+
+
+def _without_subject(message: str, subject: str) -> str:
+    """An error without its opening `model 'name': `, which the line says already."""
+    opening, colon, rest = message.partition(": ")
+    return rest if colon and opening.startswith(subject) else message

@@ -1,0 +1,181 @@
+"""The command line, `podium`. Thin: each command reads its arguments and calls one function that does the work.
+
+Exit codes: 0 done, 1 failed or stopped, 2 bad input, 130 interrupted. Work is imported inside the commands, so that
+`podium --help` is quick.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rewards.errors import RunStopped, UserError
+
+app = typer.Typer(
+    name="podium",
+    help="Train language models from rankings inside a group.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file (YAML).")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, e.g. runs/NAME-TIME.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key; may be repeated.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(version_of("podium-rl"))
+        raise typer.Exit
+
+
+@app.command()
+def check(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Print the recipe with every key, as YAML.")] = False,
+) -> None:
+    """Print what RECIPE would do on this machine; starts nothing."""
+    from launch.check import check_recipe
+    from launch.show_plan import plan_json, plan_text
+    from recipes.load import dump_resolved, load_recipe
+    from recipes.yaml_text import dump_yaml
+
+    loaded = load_recipe(recipe, overrides or ())
+    plan = check_recipe(loaded)
+    if as_json:
+        _print_json({"plan": plan_json(plan), "recipe": dump_resolved(loaded.recipe)} if resolved else plan_json(plan))
+    elif resolved:
+        typer.echo(dump_yaml(dump_resolved(loaded.recipe)), nl=False)
+    else:
+        typer.echo(plan_text(plan))
+
+
+@app.command()
+def doctor(
+    as_json: AsJson = False,
+    storage: Annotated[str, typer.Option(help="Folder of run directories, as in launch.storage.")] = "runs",
+) -> None:
+    """Look for what would keep training from starting here, with a cure for each fault."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from launch.doctor import can_train, diagnose, findings_table
+    from launch.environment import read_environment
+
+    findings = diagnose(read_environment(storage))
+    if as_json:
+        _print_json({"can_train": can_train(findings), "findings": [asdict(finding) for finding in findings]})
+    else:
+        Console().print(findings_table(findings))
+    if not can_train(findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path | None, typer.Argument(metavar="[RECIPE]", help="Recipe file (YAML).")] = None,
+    overrides: Overrides = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
+) -> None:
+    """Train RECIPE, or go on with a run: `podium train --resume RUN`."""
+    if (recipe is None) == (resume is None):
+        raise UserError("podium train: give a recipe, or --resume RUN, one of the two")
+    if resume is not None:
+        _must_be_run(resume)
+
+    from launch.check import check_recipe
+    from recipes.load import load_recipe
+
+    loaded = load_recipe(recipe or Path(resume or "", "recipe.json"), overrides or ())
+    check_recipe(loaded)
+
+    import asyncio
+
+    from launch.compose import train as train_recipe
+
+    try:
+        run = train_recipe(loaded, resume=resume)
+    except asyncio.CancelledError:
+        typer.echo("ended by a signal; go on with podium train --resume RUN", err=True)
+        raise typer.Exit(128 + signal.SIGTERM) from None
+    from launch.report import report_text
+
+    typer.echo(report_text(run))
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="New folder for the model.")],
+    step: Annotated[int, typer.Option(min=0, help="Step of the checkpoint.")],
+) -> None:
+    """Write the checkpoint of a step to DIR in the Hugging Face layout."""
+    _must_be_run(run)
+    from launch.compose import export as export_run
+
+    export_run(run, step, out)
+
+
+@app.command()
+def report(run: RunFolder) -> None:
+    """Write RUN/report.html from what the run left on disk."""
+    _must_be_run(run)
+    from launch.report import write_report
+
+    typer.echo(write_report(run))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of recipes, for editors."""
+    from recipes.schema_file import schema_text
+
+    typer.echo(schema_text(), nl=False)
+
+
+def main() -> None:
+    """Entry point. What podium raises on purpose becomes one message and an exit code; a bug keeps its traceback.
+
+    Typer itself ends with 2 on wrong usage, 130 on Ctrl-C and quietly when the reader of a pipe leaves.
+    """
+    # Plug-ins beside the recipe are found from where podium is called, as `python -m` would; last, to shadow nothing.
+    sys.path.append(os.getcwd())
+    try:
+        app()
+    except UserError as error:
+        typer.echo(error, err=True)
+        sys.exit(2)
+    except RunStopped as error:
+        typer.echo(error, err=True)
+        sys.exit(1)
+
+
+def _must_be_run(run: Path) -> None:
+    if not (run / "recipe.json").is_file():
+        raise UserError(f"{run}: not a run directory (no recipe.json in it); give a folder like runs/NAME-TIME")
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(value, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""The composition root: turns a recipe into a running trainer, and a run into a model directory.
+
+    train:   run directory (locked) -> Ray -> engines and learner ranks, started together -> judge -> Trainer.run
+             everything that was started ends with the context it was started in, however the run ends
+
+The only place that knows which engine, judge or service stands behind the protocols.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from launch.devices import Device, engine_specs, resolve_device, sync_backend
+from launch.gpu_placement import place
+from launch.judging import make_sink, open_judge, open_rewards
+from launch.objective import recipe_objective
+from launch.progress import ProgressMeter
+from launch.prompts import RunPrompts
+from launch.report import write_report
+from launch.run_dir import RunDir
+from launch.tracking.tracker import make_tracker
+from recipes.load import LoadedRecipe, dump_resolved
+from recipes.schema import Recipe
+from rewards.config import TournamentRewards
+from rewards.errors import UserError
+from rewards.health import judge_health, length_correlation
+from rewards.match_rows import match_rows
+from rewards.types import GroupScore, GroupSink
+from rl.checkpoint import export_checkpoint
+from rl.ranks import LearnerRanks
+from rl.trainer import Trainer
+from rollouts.models import load_tokenizer, resolve_model
+from rollouts.pool import EnginePool, candidate_of
+from rollouts.tasks import build_task
+from rollouts.types import Group
+
+OBJECT_STORE_BYTES = 1024**3
+
+
+def train(loaded: LoadedRecipe, *, resume: Path | None = None) -> Path:
+    """Train to the end; returns the run directory.
+
+    Raises:
+        UserError: bad input; nothing was started.
+        RunStopped: the run stopped itself; `--resume` goes on from its last checkpoint.
+    """
+    recipe = loaded.recipe
+    run = RunDir.open(resume) if resume is not None else None
+    if run is None:
+        run = RunDir.create(recipe.launch.storage, recipe.name, dump_resolved(recipe), seed=recipe.seed)
+    with run.lock():
+        asyncio.run(_train(recipe, loaded.base_dir, run))
+        write_report(run.path)
+    return run.path
+
+
+def export(run: Path, step: int, out: Path) -> None:
+    """Write a checkpoint as a model directory in the Hugging Face layout.
+
+    Raises:
+        UserError: no such run or checkpoint, or `out` is not an empty folder.
+    """
+    source = RunDir.open(run)
+    if step not in source.checkpoints():
+        raise UserError(f"--step {step}: {run} has checkpoints of steps {source.checkpoints() or 'none'}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and is not an empty folder; choose another")
+    export_checkpoint(source.checkpoint_path(step), out)
+
+
+async def _train(recipe: Recipe, base_dir: Path, run: RunDir) -> None:
+    device = resolve_device(recipe)
+    objective = recipe_objective(recipe)
+    model = resolve_model(recipe.model.path)
+    task = build_task(recipe.task, seed=recipe.seed, base_dir=base_dir)
+    prompts = RunPrompts.encode(recipe, task, load_tokenizer(model))
+    async with AsyncExitStack() as stack:
+        tracker = make_tracker(recipe, run)
+        stack.callback(tracker.close)
+        stack.enter_context(_signals_cancel())
+        stack.enter_context(_ray(recipe))
+        meter = ProgressMeter(recipe, tracker)
+        placement = place(recipe, device)
+        stack.callback(placement.release)
+        pool = EnginePool(
+            engine_specs(recipe, model, device),
+            parse=task.parse,
+            deadline_s=recipe.rollouts.deadline_s,
+            bundles=placement.engine_bundles,
+            gpu_share=placement.engine_share,
+            on_rollout=meter.on_rollout,
+        )
+        learner = LearnerRanks(
+            recipe.rl,
+            device=device,
+            engine_handles=lambda: pool.handles,
+            backend=sync_backend(recipe, device),
+            wire_dtype=recipe.rollouts.engine.dtype,
+            placement_group=placement.group,
+            first_bundle=placement.first_learner_bundle,
+            gpus_per_rank=placement.learner_share,
+        )
+        judge = await stack.enter_async_context(open_rewards(recipe.rewards, device=device, seed=recipe.seed))
+        meter.starting()
+        started = time.monotonic()
+        stack.push_async_callback(learner.stop)
+        stack.push_async_callback(pool.stop)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pool.start())
+            tasks.create_task(
+                learner.start(
+                    str(model), objective=objective, temperature=recipe.rollouts.temperature, seed=recipe.seed
+                )
+            )
+        trainer = Trainer(
+            rl=recipe.rl,
+            evaluation=recipe.evaluation,
+            objective=objective,
+            seed=recipe.seed,
+            engines=pool,
+            sink=make_sink(recipe.rewards, judge, seed=recipe.seed, carry_prior=True, on_call=meter.on_call),
+            heldout_sink=make_sink(recipe.rewards, judge, seed=recipe.seed, carry_prior=False, on_call=meter.on_call),
+            learner=learner,
+            store=run,
+            events=meter,
+            train_requests=prompts.train_requests,
+            heldout_requests=prompts.heldout_requests,
+            describe=describe,
+            match_rows=all_match_rows,
+            audit=_audit(recipe, device),
+            colocated=recipe.rollouts.placement == "colocated",
+            start_s=time.monotonic() - started,
+        )
+        step = run.latest_checkpoint()
+        run.drop_metrics_after(step or 0)
+        if step is not None:
+            trainer.restore(await learner.load(run.checkpoint_path(step)))
+        await trainer.run()
+
+
+def describe(groups: Sequence[Group], scores: Sequence[GroupScore]) -> dict[str, float]:
+    """Judge health of a step, as metrics."""
+    metrics = {f"judge/{name}": value for name, value in judge_health(scores).items()}
+    lengths = [[0 if rollout is None else rollout.num_tokens for rollout in group.rollouts] for group in groups]
+    correlation = length_correlation([score.rewards for score in scores], lengths)
+    return metrics if correlation is None else metrics | {"reward/length_correlation": correlation}
+
+
+def all_match_rows(groups: Sequence[Group], scores: Sequence[GroupScore]) -> list[dict[str, Any]]:
+    """The match log of a step, a row per judge call."""
+    rows: list[dict[str, Any]] = []
+    for group, score in zip(groups, scores, strict=True):
+        texts = [None if rollout is None else candidate_of(rollout).text for rollout in group.rollouts]
+        rows += match_rows(group.key, group.prompt, texts, score)
+    return rows
+
+
+def _audit(recipe: Recipe, device: Device) -> Any:
+    """A context that opens the second judge's sink, or None if the recipe names none."""
+    config, rewards = recipe.evaluation.audit_judge, recipe.rewards
+    if config is None or not isinstance(rewards, TournamentRewards):
+        return None
+
+    @asynccontextmanager
+    async def open_audit() -> AsyncIterator[GroupSink]:
+        async with open_judge(config, device=device, seed=recipe.seed) as judge:
+            # No gates: they would decide pairs as they did before, and this is a second opinion on the answers.
+            yield make_sink(rewards.model_copy(update={"gates": ()}), judge, seed=recipe.seed, carry_prior=False)
+
+    return open_audit
+
+
+@contextmanager
+def _ray(recipe: Recipe) -> Iterator[None]:
+    """Join the cluster that the recipe or $RAY_ADDRESS names, or start a private one that ends with us."""
+    address = recipe.launch.ray_address or os.environ.get("RAY_ADDRESS")
+    if address:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    else:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            object_store_memory=OBJECT_STORE_BYTES,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _signals_cancel() -> Iterator[None]:
+    """SIGTERM ends the run as Ctrl-C does: by cancelling its task, so that everything started is stopped."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)

@@ -1,0 +1,72 @@
+"""Opens what a recipe's `rewards` ask for: judge, gates and the arena (or scorer) over them.
+
+open_judge --starts--> judge (and its engine, for verdict_tokens)        closed when the context ends
+make_sink  --------->  Arena or ScorerSink
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from launch.devices import Device, judge_engine_spec
+from rewards.arena import Arena
+from rewards.config import JudgeConfig, RewardsConfig, ScorerRewards, TournamentRewards, VerdictTokensJudge
+from rewards.gates import build_gates
+from rewards.importing import import_target
+from rewards.judges import build_judge
+from rewards.scoring import ScorerSink
+from rewards.types import Call, GroupKey, Judge
+from rollouts.models import load_tokenizer, resolve_model
+from rollouts.pool import actor_options, start_engine, stop_engine
+from rollouts.token_scorer import EngineScorer
+
+
+@asynccontextmanager
+async def open_judge(config: JudgeConfig, *, device: Device, seed: int) -> AsyncIterator[Judge]:
+    """The judge, ready to compare; a verdict_tokens judge gets an engine that ends with the context."""
+    if not isinstance(config, VerdictTokensJudge):
+        judge = build_judge(config, resolve_model=resolve_model)
+        try:
+            yield judge
+        finally:
+            await judge.close()
+        return
+    model = resolve_model(config.model)
+    spec = judge_engine_spec(config, model, device, seed)
+    handle = await start_engine(spec, **actor_options(spec))
+    try:
+        scorer = EngineScorer(handle, load_tokenizer(model), config.max_model_len)
+        judge = build_judge(config, token_scorer=scorer, seed=seed)
+        try:
+            yield judge
+        finally:
+            await judge.close()
+    finally:
+        await stop_engine(handle)
+
+
+@asynccontextmanager
+async def open_rewards(config: RewardsConfig, *, device: Device, seed: int) -> AsyncIterator[Judge | None]:
+    """The judge of `rewards`, or None where rewards come from a scorer."""
+    if isinstance(config, ScorerRewards):
+        yield None
+        return
+    async with open_judge(config.judge, device=device, seed=seed) as judge:
+        yield judge
+
+
+def make_sink(
+    config: RewardsConfig,
+    judge: Judge | None,
+    *,
+    seed: int,
+    carry_prior: bool,
+    on_call: Callable[[GroupKey, Call], None] | None = None,
+) -> Arena | ScorerSink:
+    """A fresh sink over an open judge; several sinks may share one judge."""
+    gates = build_gates(config.gates)
+    if isinstance(config, TournamentRewards):
+        assert judge is not None
+        return Arena(config, judge, gates, seed=seed, carry_prior=carry_prior, on_call=on_call)
+    return ScorerSink(import_target(config.target), gates, name=config.target)
