@@ -1,0 +1,17 @@
+"""A judge for tests: real calls, no model. The answer with the larger share of vowels wins."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rewards.types import Candidate, Prompt
+
+
+def vowel_share(text: str) -> float:
+    return sum(letter in "aeiouAEIOU" for letter in text) / max(1, len(text))
+
+
+async def more_vowels(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    await asyncio.sleep(0)
+    one, two = vowel_share(first.text), vowel_share(second.text)
+    return 1.0 if one > two else 0.0 if one < two else 0.5

@@ -1,0 +1,217 @@
+"""`podium check`: the plan in figures, every name that leads nowhere, and nothing started."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launch.check import check_recipe
+from launch.machine import Machine
+from launch.plan import Plan
+from launch.show_plan import plan_json, plan_text
+from recipes.load import load_recipe
+from recipes.messages import RecipeError
+from tests.launch.fakes import GPU_BOX, LAPTOP, PYTHON_JUDGE, write_recipe_folder
+
+HEAVY = ("torch", "ray", "vllm", "deepspeed", "transformers", "datasets", "pyarrow")
+
+
+@pytest.fixture(autouse=True)
+def recipe_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    write_recipe_folder(tmp_path)
+    (tmp_path / "bad.md").write_text("# user\n{prompt} {frist} {second}\n", encoding="utf-8")
+    return tmp_path
+
+
+def plan(*overrides: str, machine: Machine = LAPTOP) -> Plan:
+    return check_recipe(load_recipe("full.yaml", overrides), machine)
+
+
+def faults(*overrides: str, machine: Machine = LAPTOP) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        plan(*overrides, machine=machine)
+    return str(caught.value).splitlines()
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------
+
+
+def test_batch_shapes_by_hand() -> None:
+    batch = plan().batch
+    assert (batch.num_prompts, batch.group_size, batch.num_rollouts) == (6, 8, 48)
+    assert batch.max_sampled_tokens == 48 * 48
+    assert batch.max_learned_tokens == 48 * 48 + 6 * 300
+    assert plan("rl.learner.share_prompt=false").batch.max_learned_tokens == 48 * (48 + 300)
+    assert plan("rl.updates_per_step=3").batch.optimizer_steps == 60
+
+
+def test_the_plan_names_its_parts() -> None:
+    made = plan()
+    assert made.device == "cpu"
+    assert made.num_gpus == 0
+    assert made.policy.num_params == 24_000
+    assert set(made.judges) == {"judge", "audit judge"}
+    assert (made.num_train, made.num_heldout) == (136, 64)
+    assert (made.engines.num_engines, made.engines.threads, made.engines.sync) == (2, 1, "shm")
+    assert made.objective.advantage == "mean"
+    assert made.calls.per_step == 168
+    assert made.runs_in == str(Path.cwd() / "runs")
+    assert made.warnings == ()
+
+
+def test_gpus_are_counted_with_their_judge() -> None:
+    separate = plan("rl.learner.ranks=4", "rollouts.engine.tensor_parallel_size=1", machine=GPU_BOX)
+    assert (separate.device, separate.num_gpus, separate.engines.sync) == ("cuda", 2 + 4 + 1, "nccl")
+    colocated = plan("rollouts.placement=colocated", PYTHON_JUDGE, machine=GPU_BOX)
+    assert (colocated.num_gpus, colocated.engines.sync) == (2, "ipc")
+
+
+def test_the_plan_as_text_and_json_tells_the_same() -> None:
+    made = plan()
+    text = plan_text(made)
+    for words in ("6 prompts x 8 = 48 rollouts", "168 a step", "2 ranks, ZeRO 2", "136 to train on, 64 held out"):
+        assert words in text
+    values = json.loads(json.dumps(plan_json(made)))
+    assert values["batch"]["num_rollouts"] == 48
+    assert values["calls"]["per_run"] == made.calls.per_run
+    assert values["policy"]["directory"].endswith("/model")
+
+
+def test_one_of_a_thing_is_singular() -> None:
+    text = plan_text(plan("rl.num_steps=1", "rl.optimizer.warmup_steps=0", "rl.learner.ranks=1"))
+    for words in ("1 step x 1 = 1 optimizer step, 1 evaluation\n", "1 rank, ZeRO 2", "2 cores,", ", 1 thread each"):
+        assert words in text
+
+
+def test_numbers_and_truth_values_of_a_row_are_fields_too(recipe_folder: Path) -> None:
+    rows = [{"text": f"a text, number {n}", "year": 1900 + n, "true_story": n % 2 == 0} for n in range(100)]
+    (recipe_folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert plan("task.template='{year} {true_story}: {text}'").num_train == 36
+    (fault,) = faults("rewards.gates.1.field=yaer")
+    assert "they have: text, true_story, year" in fault
+
+
+def test_a_likelihood_judge_is_looked_up_like_the_others() -> None:
+    audit = "evaluation.audit_judge={kind: likelihood, model: ./embedder, max_tokens: %d}"
+    assert plan(audit % 256).judges["audit judge"].num_params == 24_000
+    (fault,) = faults(audit % 257)
+    assert "evaluation.audit_judge.max_tokens = 257: the model's own context is 256" in fault
+
+
+def test_a_run_that_will_hardly_fit_gets_a_warning() -> None:
+    small = Machine(cores=1, memory_gib=4.0, memory_free_gib=2.0, shm_gib=1.0, shm_free_gib=1.0)
+    memory, cores = plan(machine=small).warnings
+    assert memory.startswith("memory: about ")
+    assert cores.startswith("cores: 2 engines bind 2")
+    (prompts,) = plan("task.heldout=199").warnings
+    assert prompts.startswith("prompts: 1 to train on, fewer than the 6")
+
+
+def test_a_cluster_elsewhere_is_not_held_against_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert faults("launch.device=cuda")
+    assert plan("launch.device=cuda", "launch.ray_address=ray:1234").ray_address == "ray:1234"
+    monkeypatch.setenv("RAY_ADDRESS", "elsewhere:1")
+    assert plan("launch.device=cuda").ray_address == "elsewhere:1"
+
+
+def test_a_source_that_only_the_run_can_count() -> None:
+    made = plan("task.source={kind: datasets, name: some/name}")
+    assert (made.num_train, made.num_heldout) == (None, 64)
+    assert "counted at the start" in plan_text(made)
+
+
+def test_a_hub_model_is_planned_without_its_sizes() -> None:
+    made = plan("model.path=owner/name")
+    assert made.policy.num_params is None
+    assert made.warnings == ("model owner/name: taken from the hub at the start of the run, or from its local cache",)
+    assert "?" in plan_text(made)
+
+
+# --- names that lead nowhere ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.path=./missing", "no such directory"),
+        ("model.path=package:smollm2-135m-instruc", "did you mean package:smollm2-135m-instruct?"),
+        ("rewards.judge.model=./missing", "no such directory"),
+        ("evaluation.audit_judge.model=./missing", "no such directory"),
+        ("rewards.judge.template=verdict_token", "did you mean 'verdict_tokens'?"),
+        ("rewards.judge.template=./mine.md", "no such template or file"),
+        ("rewards.judge.template=./bad.md", "bad.md:2: unknown placeholder {frist}; did you mean 'first'?"),
+        ("task.source.path=missing.jsonl", "missing.jsonl: cannot be read (No such file or directory)"),
+        ("task.source={kind: package_lines, package: no_such_package_here, files: [a]}", "is not installed"),
+        ("task.template='{txt}'", "unknown placeholder {txt}; did you mean 'text'?"),
+        ("task.heldout=200", "none is left to train on"),
+        ("rewards.gates.1.field=txt", "no prompt has a field 'txt'; they have: text; did you mean 'text'?"),
+        ("evaluation.audit_judge.reference_field=title", "no prompt has a field 'title'"),
+        ("rewards.judge={kind: python, target: no_such_module:f}", "no module named 'no_such_module'"),
+        ("rewards.judge={kind: python, target: my_rewards:compara}", "did you mean 'compare'?"),
+        ("rewards={kind: scorer, target: my_rewards:score}", "module my_rewards has no 'score'"),
+        ("task={kind: python, target: my_rewards:Task}", "module my_rewards has no 'Task'"),
+        ("model.max_context=9000", "the model's own context is 8192"),
+        ("rewards.judge.max_model_len=9000", "the model's own context is 8192"),
+        ("evaluation.audit_judge.max_tokens=512", "the model's own context is 256"),
+        ("rl.objective.advantage=mean_std", "undoes the shrinkage"),
+        ("rl.objective.advantage=constant", "use `mean` or `batch_std`"),
+        ("rl.objective.constant_tokens=9", "has no effect with aggregation token"),
+        ("launch.device=cuda", "no GPU can be seen here"),
+        ("rollouts.engine.tensor_parallel_size=2", "tensor parallelism needs device cuda"),
+        ("launch.storage=full.yaml", "is not a folder that can be written"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_one_line_at_its_key(override: str, message: str) -> None:
+    (line,) = faults(override)
+    assert line.startswith((f"--set {override}: ", "full.yaml:"))
+    assert message in line
+    assert override.split("=")[0].split(".")[0] in line
+
+
+def test_too_few_gpus_are_named() -> None:
+    (line,) = faults("rl.learner.ranks=6", machine=GPU_BOX)
+    assert "needs 9 GPUs and 8 can be seen" in line
+
+
+def test_heads_must_divide(recipe_folder: Path) -> None:
+    (line,) = faults("rollouts.engine.tensor_parallel_size=3", "rollouts.engines=1", "rollouts.engines_per_node=1",
+                     machine=GPU_BOX)  # fmt: skip
+    assert "must divide the model's 4 attention heads" in line
+
+
+def test_every_broken_row_is_named(recipe_folder: Path) -> None:
+    (recipe_folder / "prompts.jsonl").write_text('{"text": "a"}\n{"text"\n[]\n', encoding="utf-8")
+    first, second = faults()
+    assert "prompts.jsonl:2: not valid JSON" in first
+    assert "prompts.jsonl:3: not a JSON object" in second
+    assert first.startswith("full.yaml:9: task.source = ")
+
+
+def test_all_faults_come_at_once() -> None:
+    lines = faults("model.path=./missing", "task.source.path=gone.jsonl", "rl.objective.advantage=mean_std",
+                   "rewards.judge={kind: python, target: no_such_module:f}")  # fmt: skip
+    assert len(lines) == 4
+
+
+# --- nothing is started -----------------------------------------------------------------------------------------
+
+
+def test_a_check_imports_neither_engines_nor_plug_ins(recipe_folder: Path) -> None:
+    program = f"""
+import sys
+from launch.check import check_recipe
+from recipes.load import load_recipe
+check_recipe(load_recipe("full.yaml", [{PYTHON_JUDGE!r}]))
+print(sorted({{*{HEAVY!r}, "my_rewards"}} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=recipe_folder
+    )
+    assert done.stdout == "[]\n"

@@ -1,0 +1,169 @@
+"""Judges and sinks of a recipe: which is made, and that what was opened is closed however the body ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from launch import judging
+from launch.judging import make_sink, open_judge, open_rewards
+from rewards.arena import Arena
+from rewards.config import JudgeConfig, PythonJudge, RewardsConfig, VerdictTokensJudge
+from rewards.scoring import ScorerSink
+from rewards.types import Call, Candidate, GroupKey, Prompt
+from rollouts.engine import EngineSpec
+from rollouts.tiny import build_tiny_tokenizer
+
+CLOSED: list[str] = []
+
+
+class ClosingJudge:
+    def compare(self, prompt: Prompt, first: Candidate, second: Candidate) -> float:
+        return float(len(first.text) > len(second.text))
+
+    async def close(self) -> None:
+        CLOSED.append("judge")
+
+
+def words(prompt: Prompt, candidate: Candidate) -> float:
+    return float(len(candidate.text.split()))
+
+
+PYTHON = PythonJudge(kind="python", target=f"{__name__}:ClosingJudge", verdict="hard", symmetric=True)
+VERDICT_TOKENS = VerdictTokensJudge(kind="verdict_tokens", model="folder", max_model_len=128, kv_cache_gib=0.25)
+
+
+def rewards(**values: Any) -> RewardsConfig:
+    return TypeAdapter(RewardsConfig).validate_python(values)
+
+
+TOURNAMENT = rewards(
+    kind="tournament", judge=PYTHON, aggregator={"kind": "win_rate"}, gates=({"kind": "length", "max_words": 3},)
+)
+SCORER = rewards(kind="scorer", target=f"{__name__}:words", gates=({"kind": "length", "max_words": 3},))
+
+
+@pytest.fixture(autouse=True)
+def nothing_closed_yet() -> None:
+    CLOSED.clear()
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> list[EngineSpec]:
+    """Engines that are never started: their specs, in order; `CLOSED` says when they end."""
+    started: list[EngineSpec] = []
+
+    async def start(spec: EngineSpec, **options: Any) -> str:
+        started.append(spec)
+        return "handle"
+
+    async def stop(handle: str) -> None:
+        assert handle == "handle"
+        CLOSED.append("engine")
+
+    monkeypatch.setattr(judging, "start_engine", start)
+    monkeypatch.setattr(judging, "stop_engine", stop)
+    monkeypatch.setattr(judging, "resolve_model", Path)
+    monkeypatch.setattr(judging, "load_tokenizer", lambda model: build_tiny_tokenizer())
+    return started
+
+
+# --- judges -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_judge_is_closed_when_the_context_ends() -> None:
+    async with open_judge(PYTHON, device="cpu", seed=0) as judge:
+        assert (judge.kind, CLOSED) == ("hard", [])
+    assert CLOSED == ["judge"]
+
+
+@pytest.mark.parametrize("config", [PYTHON, VERDICT_TOKENS], ids=lambda config: config.kind)
+async def test_a_judge_is_closed_when_the_body_fails(
+    config: JudgeConfig, engine: list[EngineSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rewards.judges.verdict_tokens.VerdictTokens.close", ClosingJudge.close)
+    with pytest.raises(RuntimeError, match="the body"):
+        async with open_judge(config, device="cpu", seed=0):
+            raise RuntimeError("the body")
+    closed = ["judge"] + ["engine"] * len(engine)
+    assert closed == CLOSED
+
+
+async def test_a_verdict_tokens_judge_gets_an_engine_of_its_own(engine: list[EngineSpec]) -> None:
+    async with open_judge(VERDICT_TOKENS, device="cpu", seed=4) as judge:
+        assert judge.name == "verdict_tokens:folder"
+        assert CLOSED == []
+    (spec,) = engine
+    assert (spec.model, spec.max_model_len, spec.config.kv_cache_gib) == ("folder", 128, 0.25)
+    assert (spec.device, spec.seed, spec.transfer) == ("cpu", 4, None)
+    assert CLOSED == ["engine"]
+
+
+async def test_a_judge_that_cannot_be_made_leaves_no_engine(
+    engine: list[EngineSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(model: Path) -> None:
+        raise ValueError("no tokenizer")
+
+    monkeypatch.setattr(judging, "load_tokenizer", fail)
+    with pytest.raises(ValueError, match="no tokenizer"):
+        async with open_judge(VERDICT_TOKENS, device="cpu", seed=0):
+            pass
+    assert CLOSED == ["engine"]
+
+
+async def test_rewards_of_a_scorer_need_no_judge() -> None:
+    async with open_rewards(SCORER, device="cpu", seed=0) as judge:
+        assert judge is None
+    async with open_rewards(TOURNAMENT, device="cpu", seed=0) as judge:
+        assert judge is not None
+    assert CLOSED == ["judge"]
+
+
+# --- sinks --------------------------------------------------------------------------------------------------------
+
+
+async def score(sink: Arena | ScorerSink) -> list[float | None]:
+    key = GroupKey("g")
+    await sink.open(key, Prompt("p", "text"), 3)
+    for index, text in enumerate(["one", "one two three four five", "one two"]):
+        await sink.add(key, index, Candidate(str(index), text))
+    await sink.close(key)
+    scored = (await sink.scores())[key]
+    assert scored.gate_failures == {"length": (1,)}
+    return scored.rewards
+
+
+async def test_a_tournament_makes_an_arena_with_the_recipes_gates() -> None:
+    calls: list[Call] = []
+    async with open_rewards(TOURNAMENT, device="cpu", seed=0) as judge:
+        sink = make_sink(TOURNAMENT, judge, seed=0, carry_prior=True, on_call=lambda key, call: calls.append(call))
+        assert isinstance(sink, Arena)
+        shortest, gated, longest = await score(sink)
+    assert len(calls) == 1
+    assert gated is not None
+    assert shortest is not None
+    assert longest is not None
+    assert gated < shortest < longest
+
+
+async def test_a_scorer_makes_a_sink_that_calls_the_target() -> None:
+    sink = make_sink(SCORER, None, seed=0, carry_prior=True)
+    assert isinstance(sink, ScorerSink)
+    assert await score(sink) == [1.0, 0.0, 2.0]
+
+
+async def test_only_a_sink_that_carries_its_prior_remembers() -> None:
+    config = rewards(kind="tournament", judge=PYTHON, aggregator={"kind": "empirical_bayes"})
+    async with open_rewards(config, device="cpu", seed=0) as judge:
+        for carries in (True, False):
+            sink = make_sink(config, judge, seed=0, carry_prior=carries)
+            await sink.open(GroupKey("g"), Prompt("p", "text"), 2)
+            for index, text in enumerate(["a", "bb"]):
+                await sink.add(GroupKey("g"), index, Candidate(str(index), text))
+            await sink.close(GroupKey("g"))
+            await sink.scores()
+            assert (sink.prior is not None) == carries

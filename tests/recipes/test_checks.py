@@ -1,0 +1,122 @@
+"""Cross-field checks: each impossible combination is refused at the key to change, and its neighbour is accepted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from recipes.load import dump_resolved, load_recipe
+from recipes.messages import RecipeError
+from recipes.schema import Recipe
+
+FULL = Path(__file__).parent / "data" / "full.yaml"
+"""300 + 48 tokens, 6 prompts x 8 rollouts, single elimination by anchor, both orders: 6 x 14 x 2 = 168 calls a step."""
+
+
+def keys(*overrides: str) -> set[str]:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(FULL, overrides)
+    return {".".join(map(str, fault.path)) for fault in caught.value.faults}
+
+
+CASES = [
+    # lengths
+    (["model.max_context=347", "rollouts.engine.max_model_len=null"], "rollouts.max_tokens"),
+    (["rollouts.engine.max_model_len=347"], "rollouts.engine.max_model_len"),
+    (["model.max_context=400", "rollouts.engine.max_model_len=401"], "rollouts.engine.max_model_len"),
+    (["rl.learner.micro_batch_tokens=347"], "rl.learner.micro_batch_tokens"),
+    (["rewards.judge.max_model_len=395"], "rewards.judge.max_model_len"),
+    (
+        ["evaluation.audit_judge={kind: verdict_tokens, model: m, max_model_len: 395}"],
+        "evaluation.audit_judge.max_model_len",
+    ),
+    # counts
+    (["rl.min_group=9"], "rl.min_group"),
+    (["rl.updates_per_step=49"], "rl.updates_per_step"),
+    (["rl.learner.ranks=7"], "rl.learner.ranks"),
+    (["rl.optimizer.warmup_steps=21"], "rl.optimizer.warmup_steps"),
+    (["rollouts.engines_per_node=3"], "rollouts.engines_per_node"),
+    # evaluation
+    (["evaluation.num_prompts=65"], "evaluation.num_prompts"),
+    (["evaluation.audit_judge={kind: python, target: a:b}", "rewards.judge={kind: python, target: a:b}"],
+     "evaluation.audit_judge"),
+    # devices
+    (["rollouts.placement=colocated", "rl.learner.ranks=1"], "rl.learner.ranks"),
+    (["rollouts.placement=colocated", "rollouts.engines=1", "rollouts.engines_per_node=1",
+      "rollouts.engine.tensor_parallel_size=2"], "rollouts.engine.tensor_parallel_size"),
+    (["launch.device=cpu", "rollouts.placement=colocated"], "rollouts.placement"),
+    (["launch.device=cpu", "rollouts.engine.tensor_parallel_size=2"], "rollouts.engine.tensor_parallel_size"),
+    (["launch.device=cpu", "rollouts.engine.enable_sleep_mode=true"], "rollouts.engine.enable_sleep_mode"),
+    (["launch.device=cpu", "rl.sync.backend=nccl"], "rl.sync.backend"),
+    (["launch.device=cpu", "launch.gpus_per_node=1"], "launch.gpus_per_node"),
+    (["launch.device=cuda", "launch.gpus_per_node=0"], "launch.gpus_per_node"),
+    (["rl.sync.backend=ipc"], "rl.sync.backend"),
+    (["rl.sync.backend=nccl", "rollouts.placement=colocated"], "rl.sync.backend"),
+    # judging
+    (["rewards.gates.0.min_words=26"], "rewards.gates.0.min_words"),
+    (["rewards.judge.choices=[A, A]"], "rewards.judge.choices"),
+    (["rewards.judge.choices=[A, ' ']"], "rewards.judge.choices"),
+    (["rewards.min_verdicts=5"], "rewards.min_verdicts"),
+    (["rewards.max_calls_per_step=167"], "rewards.max_calls_per_step"),
+    # fields
+    (["task.source={kind: package_lines, package: p, files: [f]}", "task.template='{prompt}'"], "task.template"),
+    (
+        ["task.source={kind: package_lines, package: p, files: [f]}", "rewards.gates.1.field=body"],
+        "rewards.gates.1.field",
+    ),
+    (
+        ["task.source={kind: package_lines, package: p, files: [f]}", "evaluation.audit_judge.reference_field=body"],
+        "evaluation.audit_judge.reference_field",
+    ),
+    (
+        ["task.source={kind: package_lines, package: p, files: [f]}",
+         "evaluation.audit_judge={kind: likelihood, model: m, reference_field: body}"],
+        "evaluation.audit_judge.reference_field",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("overrides", "key"), CASES)
+def test_an_impossible_combination_is_refused_at_its_key(overrides: list[str], key: str) -> None:
+    assert key in keys(*overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model.max_context=348", "rollouts.engine.max_model_len=348"],
+        ["rl.learner.micro_batch_tokens=348", "rewards.judge.max_model_len=396"],
+        ["rl.min_group=8", "rl.updates_per_step=48", "rl.learner.ranks=6", "rl.optimizer.warmup_steps=20"],
+        ["rollouts.engines_per_node=1", "evaluation.num_prompts=1", "rewards.gates.0.min_words=25"],
+        ["launch.device=cuda", "rollouts.placement=colocated", "rl.sync.backend=ipc", "launch.gpus_per_node=2"],
+        ["launch.device=cuda", "rollouts.placement=colocated", "rl.sync.backend=auto"],
+        ["launch.device=cuda", "rollouts.engine.tensor_parallel_size=2", "rl.sync.backend=nccl"],
+        ["launch.device=cpu", "rl.sync.backend=shm", "launch.gpus_per_node=0"],
+        ["rewards.min_verdicts=4", "rewards.max_calls_per_step=168"],
+        ["rewards.topology.kind=round_robin", "rewards.min_verdicts=14", "rewards.max_calls_per_step=336"],
+        ["rewards.topology.seeding=random", "rewards.min_verdicts=2", "rewards.max_calls_per_step=84"],
+        ["task.source={kind: package_lines, package: p, files: [f]}"],
+        ["evaluation.audit_judge={kind: likelihood, model: m, reference_field: text}"],
+        ["rewards={kind: scorer, target: a:b}"],
+        ["task={kind: python, target: a:b}"],
+    ],
+)
+def test_its_neighbours_are_accepted(overrides: list[str]) -> None:
+    load_recipe(FULL, overrides)
+
+
+def test_all_impossible_combinations_are_reported_together() -> None:
+    assert keys("rl.min_group=9", "evaluation.num_prompts=65", "rewards.judge.choices=[A, A]") == {
+        "rl.min_group",
+        "evaluation.num_prompts",
+        "rewards.judge.choices",
+    }
+
+
+def test_a_recipe_made_in_python_is_held_to_the_same_rules() -> None:
+    values = dump_resolved(load_recipe(FULL).recipe)
+    values["rl"]["min_group"] = 9
+    with pytest.raises(ValidationError, match=r"rl\.min_group: every group would be dropped"):
+        Recipe.model_validate(values, strict=False)

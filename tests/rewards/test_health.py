@@ -1,0 +1,89 @@
+"""Rates over match logs."""
+
+from __future__ import annotations
+
+import pytest
+
+from rewards.health import (
+    Rate,
+    failure_rate,
+    first_seat_rate,
+    judge_health,
+    length_correlation,
+    order_flip_rate,
+    tie_rate,
+)
+from rewards.types import GroupScore, VerdictKind
+from tests.rewards.logs import Vote, log_of
+
+
+def score_of(votes: list[Vote], kind: VerdictKind = "hard") -> GroupScore:
+    log = log_of(votes, 8, kind)
+    failed = sum(value is None for _, _, value in votes)
+    return GroupScore(
+        rewards=[None] * 8,
+        matches=log.matches,
+        kind=kind,
+        num_calls=len(votes),
+        num_failed=failed,
+        failures={"timeout": failed} if failed else {},
+    )
+
+
+VOTES: list[Vote] = [
+    (0, 1, 1.0), (1, 0, 0.0),  # 0 wins both
+    (0, 2, 1.0), (2, 0, 1.0),  # the first seat wins both: a flip
+    (0, 3, 0.0), (3, 0, 0.0),  # the second seat wins both: a flip
+    (1, 2, 0.5), (2, 1, 1.0),  # a tie names nobody
+    (1, 3, 1.0), (3, 1, None),  # one order failed
+    (2, 3, None), (3, 2, None),
+]  # fmt: skip
+
+
+def test_rates_by_hand() -> None:
+    scores = [score_of(VOTES)]
+    assert order_flip_rate(scores) == Rate(2, 4)
+    assert tie_rate(scores) == Rate(1, 9)
+    assert first_seat_rate(scores) == Rate(5, 8)
+    assert failure_rate(scores) == Rate(3, 12)
+
+
+def test_scores_are_level_at_zero() -> None:
+    scores = [score_of([(0, 1, 0.4), (1, 0, 0.2), (0, 2, -3.0), (2, 0, 3.0), (1, 2, 0.0)], "score")]
+    assert order_flip_rate(scores) == Rate(1, 2)
+    assert tie_rate(scores) == Rate(1, 5)
+    assert first_seat_rate(scores) == Rate(3, 4)
+
+
+def test_judge_health_pools_groups_and_leaves_out_what_is_not_there() -> None:
+    health = judge_health([score_of(VOTES), score_of(VOTES)])
+    assert health == {
+        "num_calls": 24.0,
+        "order_flip_rate": 0.5,
+        "tie_rate": pytest.approx(1 / 9),
+        "first_seat_rate": 0.625,
+        "failure_rate": 0.25,
+        "num_failed_timeout": 6.0,
+    }
+    assert judge_health([]) == {"num_calls": 0.0}
+
+
+def test_intervals() -> None:
+    health = judge_health([score_of(VOTES)], intervals=True)
+    assert health["tie_rate_low"] < health["tie_rate"] < health["tie_rate_high"]
+    # Wilson for 10 of 20 at 95 %: 0.299 to 0.701.
+    assert Rate(10, 20).interval() == pytest.approx((0.2993, 0.7007), abs=1e-4)
+    assert Rate(0, 10).interval() == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert Rate(0, 0).interval() == (0.0, 1.0)
+    assert Rate(0, 0).value is None
+
+
+def test_length_correlation_is_within_groups() -> None:
+    # Longer answers are worse inside each group, although the group of long answers is better.
+    assert length_correlation([[0.1, 0.0], [0.9, 0.8]], [[1, 2], [101, 102]]) == pytest.approx(-1.0)
+    assert length_correlation([[0.1, 0.2, None]], [[1, 2, 50]]) == pytest.approx(1.0)
+    # By hand: (-1, 0, 1) against (0, -1, 1).
+    assert length_correlation([[0.0, 0.5, 1.0]], [[5, 4, 6]]) == pytest.approx(0.5)
+    assert length_correlation([[0.5, 0.5]], [[1, 2]]) is None
+    assert length_correlation([[None, None]], [[1, 2]]) is None
+    assert length_correlation([], []) is None

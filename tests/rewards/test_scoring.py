@@ -1,0 +1,109 @@
+"""The sink of per-rollout scorers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from rewards.errors import UserError
+from rewards.scoring import ScoreFn, ScorerSink
+from rewards.types import Candidate, Gate, GroupKey, GroupScore, GroupSink, Prompt
+
+KEY = GroupKey("g")
+PROMPT = Prompt("p", "task")
+
+
+class EmptyGate:
+    name = "empty"
+
+    def check(self, prompt: Prompt, candidate: Candidate) -> str | None:
+        return None if candidate.text else "empty answer"
+
+
+async def score(score_fn: ScoreFn, texts: list[str | None], *gates: Gate) -> GroupScore:
+    """None = the slot never arrives."""
+    sink = ScorerSink(score_fn, gates, name="my.metrics:fn")
+    assert isinstance(sink, GroupSink)
+    await sink.open(KEY, PROMPT, len(texts))
+    for index, text in enumerate(texts):
+        if text is not None:
+            await sink.add(KEY, index, Candidate(str(index), text))
+    await sink.close(KEY)
+    return (await sink.scores())[KEY]
+
+
+def length(prompt: Prompt, candidate: Candidate) -> float | None:
+    return float(len(candidate.text))
+
+
+async def length_async(prompt: Prompt, candidate: Candidate) -> float | None:
+    await asyncio.sleep(0.001)
+    return float(len(candidate.text))
+
+
+@pytest.mark.parametrize("score_fn", [length, length_async])
+async def test_sync_and_async(score_fn: ScoreFn) -> None:
+    result = await score(score_fn, ["a", None, "abc"])
+    assert result.rewards == [1.0, None, 3.0]
+    assert result.num_calls == 0
+    assert result.baseline_ids == [0, 0, 0]
+    assert result.reliability is None
+
+
+async def test_none_is_unscored() -> None:
+    assert (await score(lambda prompt, candidate: None, ["a", "b"])).rewards == [None, None]
+
+
+async def test_gated_rollouts_are_not_scored_by_the_function_and_stand_lowest() -> None:
+    result = await score(lambda prompt, candidate: 2.0, ["a", "", "b"], EmptyGate())
+    assert result.rewards == [2.0, 0.0, 2.0]
+    assert result.gate_failures == {"empty": (1,)}
+    assert (await score(lambda prompt, candidate: -2.0, ["a", ""], EmptyGate())).rewards == [-2.0, -2.0]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "high"])
+async def test_impossible_scores_name_the_target(value: float) -> None:
+    with pytest.raises(UserError, match=r"my\.metrics:fn"):
+        await score(lambda prompt, candidate: value, ["a"])
+
+
+async def test_bugs_surface_and_leave_nothing_running() -> None:
+    async def broken(prompt: Prompt, candidate: Candidate) -> float | None:
+        if candidate.text == "a":
+            raise KeyError("broken")
+        await asyncio.sleep(3600)
+        return 0.0
+
+    with pytest.raises(KeyError, match="broken"):
+        await score(broken, ["a", "b"])
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_refusals() -> None:
+    sink = ScorerSink(length)
+    await sink.open(KEY, PROMPT, 3)
+    with pytest.raises(ValueError, match="already open"):
+        await sink.open(KEY, PROMPT, 3)
+    await sink.add(KEY, 0, Candidate("0", "a"))
+    with pytest.raises(ValueError, match="arrived twice"):
+        await sink.add(KEY, 0, Candidate("0", "a"))
+    with pytest.raises(ValueError, match="slot 3"):
+        await sink.add(KEY, 3, Candidate("3", "a"))
+    await sink.close(KEY)
+    with pytest.raises(ValueError, match="after the group was closed"):
+        await sink.add(KEY, 1, Candidate("1", "a"))
+    assert (await sink.scores())[KEY].rewards == [1.0, None, None]
+    with pytest.raises(ValueError, match="not open"):
+        await sink.close(KEY)
+
+
+async def test_scores_waits_for_groups_that_still_arrive() -> None:
+    sink = ScorerSink(length)
+    await sink.open(KEY, PROMPT, 2)
+    scoring = asyncio.create_task(sink.scores())
+    for index in (1, 0):
+        await asyncio.sleep(0)
+        assert not scoring.done()
+        await sink.add(KEY, index, Candidate(str(index), "ab"))
+    assert (await scoring)[KEY].rewards == [2.0, 2.0]

@@ -1,0 +1,259 @@
+"""The loop over fakes: what happens in which order, what stops it, what a resumed run does again and what not."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rewards.errors import RunStopped
+from rl.config import CheckpointConfig
+from rl.events import Note, PhaseStarted, RunDone, StepDone
+from rl.trainer import check_gap
+from tests.rl.fakes import EVALUATION, RL, FakeRun
+
+STEP_1 = ["sample step1", "judge training", "save groups 1", "learn", "sync 1", "save checkpoint 1", "keep 2"]
+STEP_2 = [
+    *["sample step2", "judge training", "save groups 2", "learn", "sync 2"],
+    *["sample heldout2", "judge heldout", "save evaluation 2", "save checkpoint 2", "keep 2"],
+]
+
+
+async def killed_after_step_1() -> FakeRun:
+    """A run as a driver finds it that was killed after the first checkpoint."""
+    before = FakeRun()
+    await before.trainer(rl=RL.model_copy(update={"num_steps": 1})).run()
+    run = FakeRun()
+    run.store.start_answers = before.store.start_answers
+    run.store.groups = before.store.groups
+    run.learner.saved = before.learner.saved
+    return run
+
+
+def steps_done(run: FakeRun) -> dict[int, StepDone]:
+    return {event.step: event for event in run.events.seen if isinstance(event, StepDone)}
+
+
+def notes(run: FakeRun) -> list[tuple[str, str]]:
+    return [(event.level, event.text) for event in run.events.seen if isinstance(event, Note)]
+
+
+# --- a run that goes well ----------------------------------------------------------------------------------------
+
+
+async def test_the_verbs_come_in_order() -> None:
+    run = FakeRun()
+    await run.trainer().run()
+    assert run.log == ["sample heldout0", "save start answers", *STEP_1, *STEP_2, "save summary"]
+
+
+async def test_each_phase_is_announced_in_order() -> None:
+    run = FakeRun()
+    await run.trainer().run()
+    phases = [(event.step, event.phase) for event in run.events.seen if isinstance(event, PhaseStarted)]
+    step = ["sample", "judge", "save", "learn", "sync"]
+    assert phases == [
+        (0, "evaluate"),
+        *((1, phase) for phase in [*step, "save"]),
+        *((2, phase) for phase in [*step, "evaluate", "save"]),
+        (2, "evaluate"),
+    ]
+
+
+async def test_a_step_reports_the_metrics_of_all_its_phases() -> None:
+    run = FakeRun()
+    await run.trainer().run()
+    first, last = steps_done(run)[1].metrics, steps_done(run)[2].metrics
+    assert (first["rl/loss"], first["rl/skipped"], first["judge/num_calls"], first["sync/bytes"]) == (0.5, 0, 6, 8)
+    assert {"time/sample_s", "time/learn_s", "time/step_s", "judge/calls_per_s"} <= first.keys()
+    assert "heldout/win_rate" not in first
+    assert last["heldout/win_rate"] == 1.0
+
+
+async def test_what_is_not_due_is_left_out_but_the_last_step_is_always_evaluated_and_saved() -> None:
+    run = FakeRun()
+    rl = RL.model_copy(update={"num_steps": 5, "checkpoint": CheckpointConfig(every=3, keep=1)})
+    await run.trainer(rl=rl, evaluation=EVALUATION.model_copy(update={"every": 2})).run()
+    assert [line for line in run.log if line.startswith("save checkpoint")] == [
+        "save checkpoint 3",
+        "save checkpoint 5",
+    ]
+    assert sorted(run.store.evaluations) == [2, 4, 5]
+    assert run.log.count("keep 1") == 2
+    assert run.learner.verified == {1: False, 2: True, 3: False, 4: True, 5: False}
+
+
+async def test_the_summary_counts_calls_and_names_the_result() -> None:
+    run = FakeRun()
+    summary = await run.trainer(start_s=2.0).run()
+    assert run.store.summary is summary
+    assert run.events.seen[-1] == RunDone(summary)
+    assert (summary["steps"], summary["final_checkpoint"]) == (2, "checkpoints/step_2")
+    assert summary["heldout"] == {
+        "win_rate": 1.0,
+        "ci95": [1.0, 1.0],
+        "num_prompts": 2,
+        "num_unscored": 0,
+        "num_pairs": 2,
+        "opponent": "starting model",
+    }
+    assert summary["mean_length"] == {"before": 2.0, "after": 2.0}
+    assert summary["judge_calls"] == 2 * 2 * 3 + 2 * 3  # two groups of two steps and two held-out pairs, 3 calls each
+    assert "audit" not in summary
+    assert summary["seconds_by_phase"].keys() == {"start", "sample", "judge", "learn", "sync", "evaluate", "save"}
+    assert summary["seconds_by_phase"]["start"] == 2.0
+
+
+async def test_the_audit_asks_another_judge_about_the_same_pairs() -> None:
+    run = FakeRun()
+    run.audit_sink.rewards = (1.0, 0.0)
+    summary = await run.trainer(audit=run.audit).run()
+    assert run.log[-4:] == ["open audit", "judge audit", "close audit", "save summary"]
+    assert summary["audit"]["win_rate"] == 0.0
+    assert summary["audit"]["agreement"] == {"share": 0.0, "kappa": 0.0, "num_pairs": 2}
+    assert summary["audit"]["judge_calls"] == 6
+    assert summary["judge_calls"] == 12 + 6 + 6
+
+
+async def test_a_heldout_prompt_that_lost_its_answer_counts_as_unscored() -> None:
+    run = FakeRun()
+    run.engines.lost = {("heldout2-1", 0)}
+    heldout = (await run.trainer(audit=run.audit).run())["heldout"]
+    assert (heldout["num_prompts"], heldout["num_unscored"], heldout["num_pairs"]) == (1, 1, 1)
+
+
+async def test_colocated_engines_sleep_while_the_learner_works() -> None:
+    run = FakeRun()
+    await run.trainer(rl=RL.model_copy(update={"num_steps": 1}), colocated=True).run()
+    start = run.log.index("save groups 1") + 1
+    assert run.log[start : start + 5] == ["sleep", "learn", "wake weights", "sync 1", "wake kv_cache"]
+    assert [run.log.count(line) for line in ("sleep", "wake weights", "wake kv_cache")] == [1, 1, 1]
+
+
+# --- no update -----------------------------------------------------------------------------------------------------
+
+
+async def test_an_unreliable_batch_is_skipped_and_the_run_goes_on() -> None:
+    run = FakeRun()
+    run.sink.reliability = 0.09
+    await run.trainer(rl=RL.model_copy(update={"min_batch_reliability": 0.1})).run()
+    assert "learn" not in run.log
+    assert [line for line in run.log if line.startswith("sync")] == ["sync 1", "sync 2"]  # engines move on all the same
+    assert [done.metrics["rl/skipped"] for done in steps_done(run).values()] == [1.0, 1.0]
+    assert notes(run)[0] == ("warning", "step 1: no update, batch reliability 0.090 is under 0.1")
+    assert run.store.summary is not None
+    assert run.store.summary["judge_calls"] == 18  # asked all the same
+
+
+@pytest.mark.parametrize("reliability", [0.1, None])
+async def test_a_batch_at_the_limit_or_without_a_noise_model_is_learned(reliability: float | None) -> None:
+    run = FakeRun()
+    run.sink.reliability = reliability
+    await run.trainer(rl=RL.model_copy(update={"min_batch_reliability": 0.1})).run()
+    assert run.log.count("learn") == 2
+
+
+async def test_a_batch_without_a_scored_group_is_skipped() -> None:
+    run = FakeRun()
+    run.sink.rewards = (None, 1.0)
+    await run.trainer().run()
+    assert "learn" not in run.log
+    assert notes(run)[0] == ("warning", "step 1: no update, no group has enough scored rollouts")
+
+
+# --- what stops a run ----------------------------------------------------------------------------------------------
+
+
+async def test_tokens_of_another_version_stop_the_run_before_they_are_saved() -> None:
+    run = FakeRun()
+    run.learner.syncs_reach_engines = False
+    with pytest.raises(RunStopped, match=r"step2-0#0/0 was sampled by policy version 0, not 1") as caught:
+        await run.trainer().run()
+    assert "\n" not in str(caught.value)
+    assert run.log == ["sample heldout0", "save start answers", *STEP_1, "sample step2"]
+
+
+async def test_evaluation_answers_of_another_version_stop_the_run_before_they_are_judged() -> None:
+    run = FakeRun()
+    run.learner.syncs_reach_engines = False
+    with pytest.raises(RunStopped, match="version 0, not 1"):
+        await run.trainer(rl=RL.model_copy(update={"num_steps": 1})).run()
+    assert run.log[-1] == "sample heldout1"
+
+
+@pytest.mark.parametrize("gap", [0.21, math.nan, math.inf])
+async def test_a_gap_between_learner_and_engines_stops_the_run_before_a_sync_or_a_checkpoint(gap: float) -> None:
+    run = FakeRun()
+    run.learner.gap = gap
+    with pytest.raises(RunStopped, match=r"step 1: .*max_logprob_gap = 0\.2") as caught:
+        await run.trainer().run()
+    assert "\n" not in str(caught.value)
+    assert run.log[-1] == "learn"
+    assert run.learner.saved == {}
+
+
+def test_a_gap_at_the_limit_passes() -> None:
+    check_gap({"sync/logprob_gap": 0.2}, 0.2, step=1)
+
+
+# --- going on ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_resumed_run_syncs_first_and_goes_on_after_its_checkpoint() -> None:
+    run = await killed_after_step_1()
+    trainer = run.trainer()
+    trainer.restore(run.learner.saved["1"])
+    summary = await trainer.run()
+    assert run.log == ["sync 1", *STEP_2, "save summary"]
+    assert run.sink.prior == {"batches": 2}
+    # 6 of step 1 and 6 of its evaluation (it was the last step then), 6 of step 2 and 6 of its evaluation
+    assert summary["judge_calls"] == 24
+
+
+async def test_the_checkpoint_carries_the_seconds_of_its_own_step() -> None:
+    run = FakeRun()
+    await run.trainer().run()
+    totals = run.learner.saved["1"]["totals"]
+    assert {"sample", "judge", "learn", "sync"} <= totals.keys()
+    trainer = FakeRun().trainer()
+    trainer.restore(run.learner.saved["1"])
+    assert trainer.first_step == 2
+    assert trainer._totals == totals
+
+
+async def test_groups_on_disk_are_learned_from_again_with_the_stored_prior() -> None:
+    run = await killed_after_step_1()
+    groups = run.store.groups[1][0]
+    run.store.groups[1] = (*run.store.groups[1][:2], {"batches": 41})
+    await run.trainer().run()  # killed before its first checkpoint
+    assert run.log == ["load groups 1", *STEP_1[3:], *STEP_2, "save summary"]
+    assert notes(run) == [("info", "step 1: learning from the groups on disk")]
+    assert run.learner.saved["1"]["prior"] == {"batches": 41}
+    assert run.sink.prior == {"batches": 42}
+    assert [group.group_index for group in run.learner.learned[0]] == [0, 1]
+    assert run.learner.learned[0][0].prompt_token_ids is groups[0].prompt_token_ids
+
+
+async def test_without_the_starting_answers_a_resumed_run_stops() -> None:
+    run = await killed_after_step_1()
+    run.store.start_answers = None
+    trainer = run.trainer()
+    trainer.restore(run.learner.saved["1"])
+    with pytest.raises(RunStopped, match=r"evaluation/start\.parquet") as caught:
+        await trainer.run()
+    assert "\n" not in str(caught.value)
+    assert run.log == []
+
+
+async def test_a_run_killed_after_its_last_checkpoint_plays_the_last_evaluation_again() -> None:
+    run = FakeRun()
+    await run.trainer().run()
+    again = FakeRun()
+    again.store.start_answers = run.store.start_answers
+    trainer = again.trainer()
+    trainer.restore(run.learner.saved["2"])
+    summary = await trainer.run()
+    assert again.log == ["sync 2", "sample heldout2", "judge heldout", "save summary"]
+    assert run.store.summary is not None
+    assert summary["heldout"] == run.store.summary["heldout"]
+    assert summary["judge_calls"] == run.store.summary["judge_calls"]

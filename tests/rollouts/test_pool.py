@@ -1,0 +1,114 @@
+"""The pure parts of the pool: cores, Ray options, rollouts. Sampling itself is tested in tests/e2e."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from rewards.types import Candidate, GroupKey, ParsedAnswer, Prompt
+from rollouts.config import EngineConfig
+from rollouts.engine import EngineSpec, SampledAnswer
+from rollouts.pool import actor_options, candidate_of, make_rollout, share_cores
+from rollouts.types import GroupRequest, SamplingSpec, Turn, VersionSpan
+
+CORES = st.lists(st.integers(0, 500), min_size=1, max_size=20, unique=True)
+
+
+# --- cores --------------------------------------------------------------------------------------------------------
+
+
+def test_cores_are_dealt_out_in_runs_of_neighbours() -> None:
+    assert share_cores(2, [0, 1, 2, 3]) == [(0, 1), (2, 3)]
+    assert share_cores(1, [4, 9]) == [(4, 9)]
+    assert share_cores(2, [0, 1, 2]) == [(0, 1), (2,)]
+    assert share_cores(3, [0, 1]) == [(0,), (1,), (0,)]
+
+
+@given(st.integers(1, 24), CORES)
+def test_every_engine_gets_a_core_and_none_is_idle(num_engines: int, cores: list[int]) -> None:
+    shares = share_cores(num_engines, cores)
+    assert len(shares) == num_engines
+    assert all(shares)
+    dealt = [core for share in shares for core in share]
+    if num_engines <= len(cores):
+        assert dealt == cores  # in order, each exactly once
+        sizes = [len(share) for share in shares]
+        assert max(sizes) - min(sizes) <= 1
+    else:
+        assert set(dealt) == set(cores)
+        assert max(map(dealt.count, cores)) - min(map(dealt.count, cores)) <= 1
+
+
+def test_the_cores_that_this_process_may_use_are_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {6, 2})
+    assert share_cores(2) == [(2,), (6,)]
+
+
+# --- Ray options --------------------------------------------------------------------------------------------------
+
+
+def spec(device: str, tensor_parallel_size: int = 1) -> EngineSpec:
+    config = EngineConfig(tensor_parallel_size=tensor_parallel_size)
+    return EngineSpec(model="m", max_model_len=64, config=config, device=device)  # type: ignore[arg-type]
+
+
+def test_a_cpu_engine_takes_no_slot_and_never_restarts_half_loaded() -> None:
+    options = actor_options(spec("cpu"))
+    assert options.keys() == {"num_cpus", "max_concurrency", "max_restarts"}
+    assert (options["num_cpus"], options["max_restarts"]) == (0, 0)
+    assert options["max_concurrency"] > 4096  # more than any step's rollouts, which all wait in one actor
+
+
+@pytest.mark.parametrize(("size", "share", "gpus"), [(1, 1.0, 1), (4, 1.0, 4), (1, 0.45, 0.45)])
+def test_a_gpu_engine_takes_a_gpu_per_rank_or_its_share_of_one(size: int, share: float, gpus: float) -> None:
+    assert actor_options(spec("cuda", size), gpu_share=share)["num_gpus"] == gpus
+
+
+def test_a_bundle_places_the_engine() -> None:
+    group: Any = object()
+    strategy = actor_options(spec("cuda"), (group, 3))["scheduling_strategy"]
+    assert isinstance(strategy, PlacementGroupSchedulingStrategy)
+    assert (strategy.placement_group, strategy.placement_group_bundle_index) == (group, 3)
+
+
+# --- rollouts -----------------------------------------------------------------------------------------------------
+
+REQUEST = GroupRequest(
+    key=GroupKey("step1-0"),
+    prompt=Prompt("p", "text"),
+    prompt_token_ids=np.array([1, 2], dtype=np.int32),
+    seeds=(5, 6, 7),
+    sampling=SamplingSpec(max_tokens=4, temperature=1.0),
+)
+ANSWER = SampledAnswer(
+    token_ids=np.array([9, 8, 7], dtype=np.int32),
+    logprobs=np.array([-1, -2, -3], dtype=np.float32),
+    text=" an answer ",
+    finish_reason="length",
+    versions=(VersionSpan(0, 0, 2), VersionSpan(1, 2, 3)),
+)
+
+
+def test_a_rollout_keeps_what_was_sampled() -> None:
+    parsed = ParsedAnswer(parts={"answer": "an answer"})
+    rollout = make_rollout(REQUEST, 2, ANSWER, parsed)
+    assert (rollout.key, rollout.index, rollout.seed) == (REQUEST.key, 2, 7)
+    assert rollout.token_ids is ANSWER.token_ids
+    assert rollout.logprobs is ANSWER.logprobs
+    assert (rollout.text, rollout.finish_reason, rollout.versions) == (" an answer ", "length", ANSWER.versions)
+    assert rollout.loss_mask.tolist() == [True] * 3
+    assert rollout.turns == (Turn("assistant", 0, 3),)
+    assert rollout.parsed is parsed
+    assert rollout.num_tokens == 3
+
+
+def test_judges_see_the_parsed_answer_or_else_the_whole_text() -> None:
+    parsed = ParsedAnswer(parts={"answer": "an answer"}, malformed="no list")
+    candidate = candidate_of(make_rollout(REQUEST, 1, ANSWER, parsed))
+    assert candidate == Candidate("step1-0#0/1", "an answer", 3, parsed)
+    assert candidate_of(make_rollout(REQUEST, 0, ANSWER, ParsedAnswer(parts={"plan": "x"}))).text == " an answer "

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import TypeAdapter
+
+from rewards.errors import UserError
+from rewards.types import ParsedAnswer, Prompt
+from rollouts.config import TaskConfig
+from rollouts.prompts import make_prompt
+from rollouts.tasks import BUILDERS, build_task
+from rollouts.types import Task
+
+ROWS = "\n".join(f'{{"prompt": "Write about {word}.", "hint": "{{prompt}} {word}"}}' for word in "abcdef")
+
+
+class TwoPrompts:
+    """A task as a user would write it."""
+
+    def __init__(self, *, first: str = "one"):
+        self.prompts = [make_prompt([{"role": "user", "content": text}], {}) for text in (first, "two")]
+
+    def train_prompts(self) -> Sequence[Prompt]:
+        return self.prompts[:1]
+
+    def heldout_prompts(self) -> Sequence[Prompt]:
+        return self.prompts[1:]
+
+    def parse(self, prompt: Prompt, answer: str) -> ParsedAnswer:
+        return ParsedAnswer(parts={"answer": answer})
+
+
+class NoTask:
+    def parse(self, prompt: Prompt, answer: str) -> ParsedAnswer:
+        return ParsedAnswer()
+
+
+def build(tmp_path: Path, seed: int = 0, rows: str = ROWS, **config: Any) -> Task:
+    (tmp_path / "prompts.jsonl").write_text(rows)
+    if config.get("kind", "freeform") == "freeform":
+        config = {"kind": "freeform", "source": {"kind": "jsonl", "path": "prompts.jsonl"}, "heldout": 2} | config
+    return build_task(TypeAdapter(TaskConfig).validate_python(config), seed, tmp_path)
+
+
+CONFIGS: list[dict[str, Any]] = [{"kind": "freeform"}, {"kind": "python", "target": f"{__name__}:TwoPrompts"}]
+
+
+def test_every_kind_has_a_builder_and_a_contract_test() -> None:
+    kinds = {get_args(member.model_fields["kind"].annotation)[0] for member in get_args(get_args(TaskConfig)[0])}
+    assert kinds == set(BUILDERS) == {config["kind"] for config in CONFIGS}
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config["kind"])
+def test_contract(tmp_path: Path, config: dict[str, Any]) -> None:
+    task = build(tmp_path, **config)
+    train, heldout = task.train_prompts(), task.heldout_prompts()
+    assert train
+    assert not {prompt.id for prompt in train} & {prompt.id for prompt in heldout}
+    for prompt in [*train, *heldout]:
+        assert prompt.text == prompt.messages[-1]["content"]
+        assert prompt.id
+    assert [prompt.id for prompt in build(tmp_path, **config).train_prompts()] == [prompt.id for prompt in train]
+    parsed = task.parse(train[0], "an answer")
+    assert parsed.parts["answer"] == "an answer"
+    assert parsed.malformed is None
+
+
+def test_template_is_filled_in_one_pass(tmp_path: Path) -> None:
+    task = build(tmp_path, template="{hint}: {prompt} {{hint}} {} {x", heldout=1)
+    assert len(task.train_prompts()) == 5
+    for prompt in task.train_prompts():
+        word = prompt.fields["prompt"].removeprefix("Write about ").removesuffix(".")
+        assert prompt.text == f"{{prompt}} {word}: Write about {word}. {{hint}} {{}} {{x"
+
+
+def test_system_message_comes_first_and_counts_as_part_of_the_prompt(tmp_path: Path) -> None:
+    plain, told = build(tmp_path), build(tmp_path, system="Be brief.")
+    assert [message["role"] for message in told.train_prompts()[0].messages] == ["system", "user"]
+    assert not {prompt.id for prompt in plain.train_prompts()} & {prompt.id for prompt in told.train_prompts()}
+
+
+def test_seed_draws_the_held_out_prompts(tmp_path: Path) -> None:
+    drawn = {tuple(sorted(prompt.id for prompt in build(tmp_path, seed).heldout_prompts())) for seed in range(8)}
+    assert len(drawn) > 1
+
+
+@pytest.mark.parametrize(("strip", "expected"), [(True, "x"), (False, " \nx\t")])
+def test_parse_strips_if_asked(tmp_path: Path, strip: bool, expected: str) -> None:
+    task = build(tmp_path, strip=strip)
+    assert task.parse(task.train_prompts()[0], " \nx\t").parts["answer"] == expected
+
+
+def test_unknown_field_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"task\.template: unknown placeholder \{promt\}; did you mean 'prompt'\?"):
+        build(tmp_path, template="{promt}")
+
+
+def test_field_missing_in_some_rows_names_their_lines(tmp_path: Path) -> None:
+    rows = ROWS + '\n{"hint": "g"}\n\n{"prompt": "h"}'
+    with pytest.raises(UserError) as caught:
+        build(tmp_path, rows=rows, template="{prompt} {hint}")
+    file = tmp_path / "prompts.jsonl"
+    assert str(caught.value).splitlines() == [
+        f"{file}:7: no field 'prompt', which task.template needs",
+        f"{file}:9: no field 'hint', which task.template needs",
+    ]
+
+
+def test_python_task_gets_its_options(tmp_path: Path) -> None:
+    task = build(tmp_path, kind="python", target=f"{__name__}:TwoPrompts", options={"first": "uno"})
+    assert task.train_prompts()[0].text == "uno"
+
+
+def test_python_target_that_is_no_task_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="gave NoTask without train_prompts, heldout_prompts"):
+        build(tmp_path, kind="python", target=f"{__name__}:NoTask")
