@@ -19,9 +19,10 @@ from recipes.checks import KeyPath, cpu_faults, named_fields
 from recipes.load import LoadedRecipe
 from recipes.messages import Fault, RecipeError, did_you_mean
 from recipes.schema import Recipe
-from rewards.config import JudgeConfig, PythonJudge, ScorerRewards, VerdictTokensJudge
+from rewards.config import ScorerRewards
 from rewards.errors import UserError
 from rewards.importing import locate
+from rewards.judge_config import JudgeConfig, PythonJudge, VerdictTokensJudge
 from rewards.judges.verdict_tokens import DATA, TEXTS
 from rewards.template import load_template
 from rl.objectives import Objective

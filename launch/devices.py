@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from recipes.schema import Recipe
-from rewards.config import VerdictTokensJudge
+from rewards.judge_config import VerdictTokensJudge
 from rollouts.config import EngineConfig
 from rollouts.engine import EngineSpec
 from rollouts.pool import share_cores

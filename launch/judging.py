@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager
 
 from launch.devices import Device, judge_engine_spec
 from rewards.arena import Arena
-from rewards.config import JudgeConfig, RewardsConfig, ScorerRewards, TournamentRewards, VerdictTokensJudge
+from rewards.config import RewardsConfig, ScorerRewards, TournamentRewards
 from rewards.gates import build_gates
 from rewards.importing import import_target
+from rewards.judge_config import JudgeConfig, VerdictTokensJudge
 from rewards.judges import build_judge
 from rewards.scoring import ScorerSink
 from rewards.types import Call, GroupKey, Judge

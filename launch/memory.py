@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from launch.machine import GIB, Device
 from recipes.schema import Recipe
-from rewards.config import JudgeConfig, VerdictTokensJudge
+from rewards.judge_config import JudgeConfig, VerdictTokensJudge
 from rl.config import LearnerConfig
 from rollouts.models import ModelFacts
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from recipes.bounds import verdict_kind
 from recipes.schema import Recipe
+from rewards.aggregator_config import EmpiricalBayes
 from rewards.aggregators import reward_unit
-from rewards.config import EmpiricalBayes, RewardsConfig, TournamentRewards
+from rewards.config import RewardsConfig, TournamentRewards
 from rl.objectives import Objective, RewardKind, resolve_objective
 
 

@@ -20,7 +20,8 @@ from launch.sources import SourceFacts
 from recipes.bounds import JudgeCalls, judge_calls
 from recipes.load import LoadedRecipe
 from recipes.schema import Recipe
-from rewards.config import JudgeConfig, TournamentRewards, VerdictTokensJudge
+from rewards.config import TournamentRewards
+from rewards.judge_config import JudgeConfig, VerdictTokensJudge
 from rl.objectives import Objective
 from rollouts.models import ModelFacts
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rewards.config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, PythonJudge, RewardsConfig, TournamentRewards
+from rewards.config import RewardsConfig, TournamentRewards
+from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, PythonJudge
 from rewards.topologies import build_topology
 from rewards.types import VerdictKind
 

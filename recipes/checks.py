@@ -10,16 +10,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from recipes.bounds import calls_per_match, judge_calls
-from rewards.config import (
-    CopyRatioGate,
-    EmbeddingJudge,
-    JudgeConfig,
-    LengthGate,
-    LikelihoodJudge,
-    SingleElimination,
-    TournamentRewards,
-    VerdictTokensJudge,
-)
+from rewards.config import TournamentRewards
+from rewards.gate_config import CopyRatioGate, LengthGate
+from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, VerdictTokensJudge
+from rewards.topology_config import SingleElimination
 from rollouts.config import FreeformTask, PackageLinesSource
 
 if TYPE_CHECKING:

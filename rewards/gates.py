@@ -10,8 +10,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from rewards.config import CopyRatioGate, GateConfig, LengthGate
 from rewards.errors import UserError
+from rewards.gate_config import CopyRatioGate, GateConfig, LengthGate
 from rewards.types import Candidate, Gate, Prompt
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")

@@ -16,19 +16,13 @@ from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
+from rewards.aggregator_config import EmpiricalBayes, RankQuantile, WinRate
 from rewards.arena import Arena
-from rewards.config import (
-    CallLimits,
-    EmpiricalBayes,
-    PythonJudge,
-    RankQuantile,
-    RoundRobin,
-    SingleElimination,
-    TournamentRewards,
-    WinRate,
-)
+from rewards.config import CallLimits, TournamentRewards
 from rewards.errors import JudgeFailure, UserError
+from rewards.judge_config import PythonJudge
 from rewards.strict import StrictModel
+from rewards.topology_config import RoundRobin, SingleElimination
 from rewards.types import Candidate, GroupKey, GroupScore, Prior, Prompt, Verdict, VerdictKind
 
 Orders = Literal["first", "random", "both"]

@@ -100,12 +100,16 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A verdict with its seats: candidate `first` was shown first, `second` second (indices in the group)."""
+    """A verdict with its seats: candidate `first` was shown first, `second` second (indices in the group).
+
+    weight: what the verdict counts, in plain verdicts.
+    """
 
     first: int
     second: int
     verdict: Verdict
     judge: str
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -177,12 +181,14 @@ class Strengths:
 
     rewards: raw, higher is better. strengths and stderrs: on the model's own scale, where it has one.
     reliability: share of the rewards' variance that is signal, in [0, 1]; None if the aggregator has no noise model.
+    circular_triad_rate: of the triples with three decided pairs, those that go round; None where there is no triple.
     """
 
     rewards: list[float | None]
     reliability: float | None = None
     strengths: list[float | None] | None = None
     stderrs: list[float | None] | None = None
+    circular_triad_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +244,7 @@ class TournamentState:
 
     arrived: candidates that may play now. closed: nobody else will arrive (slots not in `arrived` never do).
     results: pairing -> 1 a won, 0 b won, 0.5 level, None played without a verdict. Pairings in flight are not in it.
+    prior_scores: what a cheap scorer says of a candidate before any match, higher is better; may be empty.
     """
 
     num_candidates: int
@@ -245,6 +252,7 @@ class TournamentState:
     closed: bool
     results: Mapping[Pairing, float | None]
     seed: int = 0
+    prior_scores: Mapping[int, float] = field(default_factory=dict)
 
 
 class Topology(Protocol):
@@ -256,6 +264,25 @@ class Topology(Protocol):
 
     def max_matches(self, num_candidates: int) -> int:
         """Upper bound on matches for a group of this size; exact where the format fixes it."""
+        ...
+
+
+class BatchTopology(Topology, Protocol):
+    """A topology whose later rounds are planned over the whole batch, so that groups can hand calls to each other.
+
+    `playable` is the opening, group by group while rollouts arrive. Once every group of the batch is complete and idle,
+    `next_round` is asked for one more round until it names no pairing.
+    """
+
+    def next_round(
+        self,
+        states: Sequence[TournamentState],
+        logs: Sequence[MatchLog],
+        *,
+        calls_per_match: int,
+        calls_left: int | None,
+    ) -> list[list[Pairing]]:
+        """Pairings to play now, one list per group, of at most `calls_left` calls together (None: no other limit)."""
         ...
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rewards.config import JudgeConfig
+from rewards.judge_config import JudgeConfig
 from rewards.strict import StrictModel
 
 AdvantageKind = Literal["constant", "mean", "mean_std", "batch_std", "rloo", "rank_quantile"]

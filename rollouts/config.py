@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rewards.config import ImportPath
-from rewards.strict import StrictModel
+from rewards.strict import ImportPath, StrictModel
 
 # --- prompt sources ---------------------------------------------------------------------------------------------
 

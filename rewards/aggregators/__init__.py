@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+from rewards.aggregator_config import AggregatorConfig, EmpiricalBayes, RankQuantile, WinRate
 from rewards.aggregators.empirical_bayes import EmpiricalBayesAggregator
 from rewards.aggregators.rank_quantile import RankQuantileAggregator
 from rewards.aggregators.win_rate import WinRateAggregator
-from rewards.config import AggregatorConfig, EmpiricalBayes, RankQuantile, WinRate
 from rewards.types import Aggregator, VerdictKind
 
 RewardUnit = Literal["probability", "strength"]
 """What a reward is: a win probability (or rank quantile) in [0, 1], or a centred strength on the batch's scale."""
 
 _BUILDERS: dict[type, Callable[[Any, int], Aggregator]] = {
-    WinRate: lambda config, min_verdicts: WinRateAggregator(min_verdicts=min_verdicts),
-    RankQuantile: lambda config, min_verdicts: RankQuantileAggregator(min_verdicts=min_verdicts),
+    WinRate: lambda config, min_verdicts: WinRateAggregator(
+        min_verdicts=min_verdicts, judge_weights=config.judge_weights
+    ),
+    RankQuantile: lambda config, min_verdicts: RankQuantileAggregator(
+        min_verdicts=min_verdicts, judge_weights=config.judge_weights
+    ),
     EmpiricalBayes: lambda config, min_verdicts: EmpiricalBayesAggregator(config, min_verdicts=min_verdicts),
 }
 

@@ -6,33 +6,31 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rewards.aggregators.win_rate import outcomes_by_candidate
-from rewards.types import MatchLog, Prior, Strengths
+from rewards.aggregators.base import TableAggregator, in_slots
+from rewards.aggregators.votes import FloatArray, VerdictTable
+from rewards.aggregators.win_rate import win_rates
+from rewards.types import Prior, Strengths
 
 
-class RankQuantileAggregator:
+class RankQuantileAggregator(TableAggregator):
     """reward_i = 1 - rank_i / (n - 1) over the n scored, rank 0 for the best win rate; ties share their mean rank.
 
     All level gives 1/2. Ranks have no noise model: reliability is None. There is no prior.
     """
 
-    def __init__(self, *, min_verdicts: int = 1) -> None:
-        self._min_verdicts = min_verdicts
+    def _fit_tables(self, tables: Sequence[VerdictTable], prior: Prior | None) -> tuple[list[Strengths], Prior]:
+        return [self._fit_group(table) for table in tables], {}
 
-    def fit(self, logs: Sequence[MatchLog], prior: Prior | None = None) -> tuple[list[Strengths], Prior]:
-        return [self._fit_group(log) for log in logs], {}
-
-    def _fit_group(self, log: MatchLog) -> Strengths:
-        # Win rates are rounded, so that equal records in another order of matches stay equal.
-        rates = [
-            round(sum(seen) / len(seen), 12) if seen else None
-            for seen in outcomes_by_candidate(log, self._min_verdicts)
-        ]
-        scored = np.array([rate for rate in rates if rate is not None])
-        return Strengths([None if rate is None else _quantile(rate, scored) for rate in rates])
+    def _fit_group(self, table: VerdictTable) -> Strengths:
+        rates = win_rates(table, self._min_verdicts)
+        return Strengths(in_slots(table.num_candidates, rates.candidates_M, rank_quantiles(rates.rates_M)))
 
 
-def _quantile(rate: float, scored: np.ndarray) -> float:
-    beaten = float((scored < rate).sum())
-    level = float((scored == rate).sum()) - 1.0
-    return (beaten + level / 2.0) / (len(scored) - 1)
+def rank_quantiles(values_M: FloatArray) -> FloatArray:
+    """Ranks spread over [0, 1], 1 for the largest; ties share their mean, values equal up to rounding are ties."""
+    if len(values_M) < 2:
+        return values_M
+    rounded_M = values_M.round(12)
+    sorted_M = np.sort(rounded_M)
+    beaten_M, not_better_M = (np.searchsorted(sorted_M, rounded_M, side) for side in ("left", "right"))
+    return (beaten_M + not_better_M - 1) / 2.0 / (len(values_M) - 1)

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rewards.aggregators.votes import FloatArray, collect_votes
-from rewards.types import MatchLog
+from rewards.aggregators.votes import FloatArray, VerdictTable, collect_votes
 
 _RANK_TOLERANCE = 1e-9
 
@@ -44,19 +43,19 @@ class ScoreBatch:
     noise_variance: float | None
 
 
-def fit_scores(logs: Sequence[MatchLog]) -> ScoreBatch:
+def fit_scores(tables: Sequence[VerdictTable]) -> ScoreBatch:
     """Fits every group of a batch; the first-seat offset is found from verdicts that close a cycle or repeat a pair.
 
     Where there are none (single matches between two, one-order brackets) the offset is not identified and is 0.
     """
-    votes = [collect_votes(log) for log in logs]
+    votes = [collect_votes(table) for table in tables]
     solvers = [_pseudo_inverse(vote.counts_NN) for vote in votes]
     offset_product = offset_square = 0.0
     degrees = 0.0
-    for log, vote, (inverse_NN, num_parts) in zip(logs, votes, solvers, strict=True):
+    for table, vote, (inverse_NN, num_parts) in zip(tables, votes, solvers, strict=True):
         num_verdicts = vote.counts_NN.sum()
         degrees += num_verdicts - (len(vote.candidates_N) - num_parts)
-        if not log.symmetric:
+        if not table.symmetric:
             seats_N = vote.counts_NN.sum(1) - vote.counts_NN.sum(0)
             sums_N = vote.values_NN.sum(1) - vote.values_NN.sum(0)
             offset_product += vote.values_NN.sum() - seats_N @ inverse_NN @ sums_N
@@ -66,13 +65,13 @@ def fit_scores(logs: Sequence[MatchLog]) -> ScoreBatch:
     largest = max((float(np.abs(vote.values_NN).max(initial=0.0)) for vote in votes), default=0.0)
     fits: list[ScoreFit] = []
     squares = 0.0
-    for log, vote, (inverse_NN, _) in zip(logs, votes, solvers, strict=True):
-        values_NN = vote.values_NN if log.symmetric else vote.values_NN - offset * vote.counts_NN
+    for table, vote, (inverse_NN, _) in zip(tables, votes, solvers, strict=True):
+        values_NN = vote.values_NN if table.symmetric else vote.values_NN - offset * vote.counts_NN
         strengths_N = inverse_NN @ (values_NN.sum(1) - values_NN.sum(0))
         # Rounding errors of level candidates must not become differences once they are divided by the batch's scale.
         strengths_N[np.abs(strengths_N) <= _RANK_TOLERANCE * largest] = 0.0
         fits.append(ScoreFit(vote.candidates_N, vote.num_verdicts_N, strengths_N, np.diagonal(inverse_NN)))
-        squares += _squared_residuals(log, vote.candidates_N, strengths_N, 0.0 if log.symmetric else offset)
+        squares += _squared_residuals(table, vote.candidates_N, strengths_N, 0.0 if table.symmetric else offset)
     degrees -= float(identified)
     return ScoreBatch(fits, offset, float(squares / degrees) if degrees > 0.5 else None)
 
@@ -86,11 +85,8 @@ def _pseudo_inverse(counts_NN: FloatArray) -> tuple[FloatArray, int]:
     return (vectors_NN * inverse_N) @ vectors_NN.T, int((~live_N).sum())
 
 
-def _squared_residuals(log: MatchLog, candidates_N: np.ndarray, strengths_N: FloatArray, offset: float) -> float:
-    strength = dict(zip(candidates_N.tolist(), strengths_N.tolist(), strict=True))
-    return sum(
-        (call.verdict.value - offset - strength[call.first] + strength[call.second]) ** 2
-        for match in log.matches
-        for call in match.calls
-        if call.verdict.value is not None
-    )
+def _squared_residuals(table: VerdictTable, candidates_N: np.ndarray, strengths_N: FloatArray, offset: float) -> float:
+    strengths_C = np.zeros(table.num_candidates)
+    strengths_C[candidates_N] = strengths_N
+    residual_V = table.value_V - offset - strengths_C[table.first_V] + strengths_C[table.second_V]
+    return float(table.weight_V @ residual_V**2)

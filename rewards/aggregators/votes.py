@@ -1,11 +1,11 @@
-"""From match logs to arrays of votes: the sufficient statistics of hard and probability verdicts.
+"""From match logs to arrays: a table of verdicts, and votes as matrices.
 
-Shapes: N candidates of a group that have at least one verdict.
+Shapes: V verdicts; N candidates of a group that have at least one verdict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +20,38 @@ MAX_VOTE_WEIGHT = 16.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class VerdictTable:
+    """The verdicts of one group as columns, V of them, in the order of the match log. Failed calls are absent.
+
+    first_V, second_V: who was shown first and second. value_V: seen from the first, as the judge's kind says.
+    weight_V: what a verdict counts, in plain verdicts. match_V: number of its match; both orders share one.
+    one_order: the judge can depend on the order and no match was asked in both.
+    """
+
+    num_candidates: int
+    kind: VerdictKind
+    first_V: IntArray
+    second_V: IntArray
+    value_V: FloatArray
+    weight_V: FloatArray
+    match_V: IntArray
+    symmetric: bool = False
+    one_order: bool = False
+
+    @property
+    def wins_V(self) -> FloatArray:  # noqa: N802 - a shape suffix
+        """The verdicts as wins of the first in [0, 1]; a score counts by its sign only."""
+        return (np.sign(self.value_V) + 1.0) / 2.0 if self.kind == "score" else self.value_V
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Votes:
-    """The verdicts of one group, by seats.
+    """The verdicts of one group as matrices, by seats.
 
     candidates_N: slots that have at least one verdict, ascending; the other arrays are indexed like it.
-    values_NN[f, s]: sum of the verdicts of calls that showed f first and s second (for votes: wins of f).
-    counts_NN[f, s]: how many verdicts that were.
-    num_verdicts_N: verdicts that a candidate took part in.
+    values_NN[f, s]: weighted sum of the verdicts of calls that showed f first and s second (for votes: wins of f).
+    counts_NN[f, s]: their weights' sum.
+    num_verdicts_N: verdicts that a candidate took part in, each counted as one.
     """
 
     candidates_N: IntArray
@@ -35,47 +60,69 @@ class Votes:
     num_verdicts_N: IntArray
 
 
-def collect_votes(log: MatchLog) -> Votes:
-    """The verdicts of a match log. Failed calls are absent; each order of a match is a verdict of weight 1."""
-    seats: list[tuple[int, int]] = []
-    values: list[float] = []
-    for match in log.matches:
-        for call in match.calls:
-            value = call.verdict.value
-            if value is not None:
-                seats.append((call.first, call.second))
-                values.append(value)
-    seats_V2 = np.array(seats, dtype=np.int64).reshape(-1, 2)
+def verdict_table(log: MatchLog, judge_weights: Mapping[str, float] | None = None) -> VerdictTable:
+    """The verdicts of a match log; a call weighs its own weight times its judge's (1 where none is given).
+
+    A verdict of weight 0 is absent.
+
+    Raises:
+        ValueError: a call about a candidate that the group does not have.
+    """
+    judges = judge_weights or {}
+    rows = [
+        (call.first, call.second, call.verdict.value, call.weight * judges.get(call.judge, 1.0), number)
+        for number, match in enumerate(log.matches)
+        for call in match.calls
+        if call.verdict.value is not None
+    ]
+    columns = np.array([row for row in rows if row[3] > 0.0], dtype=np.float64).reshape(-1, 5)
+    seats_V2 = columns[:, :2].astype(np.int64)
     if seats_V2.size and seats_V2.max() >= log.num_candidates:
         raise ValueError(f"a match log of {log.num_candidates} candidates has a call about candidate {seats_V2.max()}")
-    appearances_C = np.bincount(seats_V2.ravel(), minlength=log.num_candidates)
+    both_orders = any(call.first != match.calls[0].first for match in log.matches for call in match.calls)
+    return VerdictTable(
+        num_candidates=log.num_candidates,
+        kind=log.kind,
+        first_V=seats_V2[:, 0],
+        second_V=seats_V2[:, 1],
+        value_V=columns[:, 2],
+        weight_V=columns[:, 3],
+        match_V=columns[:, 4].astype(np.int64),
+        symmetric=log.symmetric,
+        one_order=not log.symmetric and not both_orders,
+    )
+
+
+def collect_votes(table: VerdictTable) -> Votes:
+    """The verdicts of a table as matrices over the candidates that have any."""
+    seats_V2 = np.stack([table.first_V, table.second_V], axis=-1)
+    appearances_C = np.bincount(seats_V2.ravel(), minlength=table.num_candidates)
     candidates_N = np.flatnonzero(appearances_C)
     n = len(candidates_N)
     cells_V = np.searchsorted(candidates_N, seats_V2) @ np.array([n, 1])
+
+    def matrix(weights_V: FloatArray) -> FloatArray:
+        return np.bincount(cells_V, weights=weights_V, minlength=n * n).reshape(n, n).astype(np.float64)
+
     return Votes(
         candidates_N=candidates_N,
-        values_NN=np.bincount(cells_V, weights=np.array(values, float), minlength=n * n)
-        .reshape(n, n)
-        .astype(np.float64),
-        counts_NN=np.bincount(cells_V, minlength=n * n).reshape(n, n).astype(np.float64),
+        values_NN=matrix(table.weight_V * table.value_V),
+        counts_NN=matrix(table.weight_V),
         num_verdicts_N=appearances_C[candidates_N],
     )
 
 
-def batch_kind(logs: Sequence[MatchLog]) -> VerdictKind:
-    """The verdict kind that all logs of a batch share; `hard` for an empty batch."""
-    kinds = {log.kind for log in logs}
+def batch_kind(tables: Sequence[VerdictTable]) -> VerdictKind:
+    """The verdict kind that all groups of a batch share; `hard` for an empty batch."""
+    kinds = {table.kind for table in tables}
     if len(kinds) > 1:
         raise ValueError(f"a batch has one kind of verdict, got {sorted(kinds)}")
-    return logs[0].kind if logs else "hard"
+    return tables[0].kind if tables else "hard"
 
 
-def asked_one_order(logs: Sequence[MatchLog]) -> bool:
+def asked_one_order(tables: Sequence[VerdictTable]) -> bool:
     """True if the judge can depend on the order and no match of the batch was asked in both."""
-    return not any(
-        log.symmetric or any(call.first != match.calls[0].first for match in log.matches for call in match.calls)
-        for log in logs
-    )
+    return all(table.one_order for table in tables)
 
 
 def probability_weight(votes: Sequence[Votes]) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from rewards.config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, PythonJudge, VerdictTokensJudge
+from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, PythonJudge, VerdictTokensJudge
 from rewards.judges.embedding import build_embedding
 from rewards.judges.likelihood import build_likelihood
 from rewards.judges.python import build_python

@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
-from rewards.config import EmbeddingJudge
 from rewards.errors import JudgeFailure
+from rewards.judge_config import EmbeddingJudge
 from rewards.judges.references import reference_of
 from rewards.judges.sentence_encoder import FloatArray, SentenceEncoder
 from rewards.types import Candidate, Prompt, Verdict, VerdictKind

@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
-from rewards.config import LikelihoodJudge
 from rewards.errors import JudgeFailure
+from rewards.judge_config import LikelihoodJudge
 from rewards.judges.causal_model import CausalModel
 from rewards.judges.references import reference_of
 from rewards.types import Candidate, Prompt, Verdict, VerdictKind

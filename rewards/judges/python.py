@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from numbers import Real
 from typing import Any, cast
 
-from rewards.config import PythonJudge
 from rewards.errors import JudgeFailure, UserError
 from rewards.importing import import_target
+from rewards.judge_config import PythonJudge
 from rewards.types import Candidate, Prompt, Verdict, VerdictKind
 
 CompareFn = Callable[[Prompt, Candidate, Candidate], float | Awaitable[float | None] | None]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from rewards.config import VerdictTokensJudge
 from rewards.errors import JudgeFailure
+from rewards.judge_config import VerdictTokensJudge
 from rewards.template import ChatTemplate, load_template
 from rewards.types import Candidate, Prompt, TokenScorer, Verdict, VerdictKind
 

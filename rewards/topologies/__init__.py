@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rewards.config import RoundRobin, SingleElimination, TopologyConfig
 from rewards.topologies.round_robin import RoundRobinTopology
 from rewards.topologies.single_elimination import SingleEliminationTopology
+from rewards.topology_config import RoundRobin, SingleElimination, TopologyConfig
 from rewards.types import Topology
 
 _BUILDERS: dict[type, Callable[[Any], Topology]] = {

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rewards.aggregator_config import EmpiricalBayes, RankQuantile, WinRate
 from rewards.aggregators import build_aggregator
-from rewards.config import EmpiricalBayes, RankQuantile, SingleElimination, WinRate
 from rewards.simulate import SimulatedJudge, fidelity, mixed_strengths, play
 from rewards.topologies import build_topology
 from rewards.topologies.round_robin import RoundRobinTopology
+from rewards.topology_config import SingleElimination
 from rewards.types import MatchLog
 
 SETTINGS = ((8, 0.5), (8, 0.8), (16, 0.5), (16, 0.8), (16, 0.0))

@@ -13,8 +13,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from rewards.arena import Arena
-from rewards.config import PythonJudge, TournamentRewards, VerdictTokensJudge
+from rewards.config import TournamentRewards
 from rewards.errors import RunStopped
+from rewards.judge_config import PythonJudge, VerdictTokensJudge
 from rewards.judges import build_judge
 from rewards.types import Call, Candidate, ChoiceScores, GroupKey, Prompt
 from rl.trainer import check_versions

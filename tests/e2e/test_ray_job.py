@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,12 +82,16 @@ def test_a_submitted_job_trains(head: tuple[str, dict[str, str]], tiny_model: Pa
     folder = working_dir(tmp_path, tiny_model, storage)
     submit = [str(BIN / "ray"), "job", "submit", "--address", address, "--working-dir", ".", "--"]
     job = [str(BIN / "podium"), "train", "recipes/tiny.yaml"]
-    for _ in range(60):  # the job server answers some seconds after the head
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", int(address.rsplit(":", 1)[1]))) == 0:
-                break
-        subprocess.run(["sleep", "1"], check=True)
-    done = subprocess.run(submit + job, env=env, cwd=folder, capture_output=True, text=True, timeout=600)
+    # The job server answers some seconds after the head, and its agent, which starts the job, some seconds after that.
+    deadline = time.monotonic() + 180
+    while True:
+        done = subprocess.run(submit + job, env=env, cwd=folder, capture_output=True, text=True, timeout=600)
+        not_ready = any(
+            word in done.stdout + done.stderr for word in ("No available agent", "Failed to connect to Ray")
+        )
+        if done.returncode == 0 or not not_ready or time.monotonic() > deadline:
+            break
+        time.sleep(2)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     (path,) = storage.iterdir()
     run = RunDir.open(path)

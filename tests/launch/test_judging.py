@@ -11,7 +11,8 @@ from pydantic import TypeAdapter
 from launch import judging
 from launch.judging import make_sink, open_judge, open_rewards
 from rewards.arena import Arena
-from rewards.config import JudgeConfig, PythonJudge, RewardsConfig, VerdictTokensJudge
+from rewards.config import RewardsConfig
+from rewards.judge_config import JudgeConfig, PythonJudge, VerdictTokensJudge
 from rewards.scoring import ScorerSink
 from rewards.types import Call, Candidate, GroupKey, Prompt
 from rollouts.engine import EngineSpec

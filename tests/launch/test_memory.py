@@ -8,7 +8,7 @@ import pytest
 
 from launch.memory import engine_items, judge_items, kv_tokens, learner_items, total_gib
 from recipes.load import load_recipe
-from rewards.config import EmbeddingJudge, VerdictTokensJudge
+from rewards.judge_config import EmbeddingJudge, VerdictTokensJudge
 from rl.config import LearnerConfig
 from rollouts.models import ModelFacts
 from tests.launch.fakes import FULL

@@ -8,17 +8,9 @@ import pytest
 
 from recipes.bounds import JudgeCalls, calls_per_group, judge_calls, num_evaluations
 from recipes.load import load_recipe
-from rewards.config import (
-    EmbeddingJudge,
-    JudgeConfig,
-    PythonJudge,
-    RoundRobin,
-    ScorerRewards,
-    SingleElimination,
-    TopologyConfig,
-    TournamentRewards,
-    VerdictTokensJudge,
-)
+from rewards.config import ScorerRewards, TournamentRewards
+from rewards.judge_config import EmbeddingJudge, JudgeConfig, PythonJudge, VerdictTokensJudge
+from rewards.topology_config import RoundRobin, SingleElimination, TopologyConfig
 
 FULL = Path(__file__).parent / "data" / "full.yaml"
 

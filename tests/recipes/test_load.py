@@ -16,8 +16,10 @@ from recipes.load import MAX_BYTES, dump_resolved, load_recipe
 from recipes.messages import PATTERN_RULES, RecipeError
 from recipes.schema import Recipe
 from recipes.yaml_text import dump_yaml
-from rewards.config import EmbeddingJudge, RoundRobin, TournamentRewards
+from rewards.config import TournamentRewards
 from rewards.errors import UserError
+from rewards.judge_config import EmbeddingJudge
+from rewards.topology_config import RoundRobin
 from rollouts.config import FreeformTask, JsonlSource
 
 FULL = Path(__file__).parent / "data" / "full.yaml"

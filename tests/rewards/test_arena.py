@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from rewards.aggregator_config import WinRate
 from rewards.arena import Arena
-from rewards.config import CallLimits, PythonJudge, SingleElimination, TournamentRewards, WinRate
+from rewards.config import CallLimits, TournamentRewards
 from rewards.errors import JudgeFailure, UserError
+from rewards.judge_config import PythonJudge
+from rewards.topology_config import SingleElimination
 from rewards.tournament import group_seed
 from rewards.types import Call, Candidate, GroupKey, GroupScore, GroupSink, Prompt, Verdict, VerdictKind
 

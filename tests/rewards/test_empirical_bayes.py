@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rewards.aggregator_config import EmpiricalBayes
 from rewards.aggregators.empirical_bayes import EmpiricalBayesAggregator
-from rewards.aggregators.votes import asked_one_order, collect_votes, probability_weight
-from rewards.config import EmpiricalBayes
+from rewards.aggregators.votes import asked_one_order, collect_votes, probability_weight, verdict_table
 from rewards.errors import UserError
 from rewards.simulate import SimulatedJudge, fidelity, mixed_strengths, play
 from rewards.topologies.round_robin import RoundRobinTopology
@@ -84,7 +84,7 @@ class TestOracle:
         logs = [
             play(RoundRobinTopology(), judge, 1.5 * rng.standard_normal(n), rng, both_orders=True) for n in (2, 4, 4)
         ]
-        weight = probability_weight([collect_votes(log) for log in logs])
+        weight = probability_weight([collect_votes(verdict_table(log)) for log in logs])
         assert 1.0 < weight < 16.0
         for strengths, (rewards, reliability) in zip(
             fit(logs), empirical_bayes(logs, SCALES, weight=weight), strict=True
@@ -235,7 +235,7 @@ class TestProbabilityWeight:
             for k, (one, other) in enumerate(pairs)
             for vote in ((2 * k, 2 * k + 1, one), (2 * k + 1, 2 * k, other))
         ]
-        return probability_weight([collect_votes(log_of(votes, 2 * len(pairs), "probability"))])
+        return probability_weight([collect_votes(verdict_table(log_of(votes, 2 * len(pairs), "probability")))])
 
     def test_by_hand(self) -> None:
         # y_01 = .8 and 1 - y_10 = .6: p = .7, p(1-p) = .21, (.2)^2 / 2 = .02, ratio 10.5.
@@ -251,7 +251,10 @@ class TestProbabilityWeight:
         assert self.weight((1.0, 0.0), (0.0, 1.0)) == 1.0
 
     def test_one_order_only_is_one_vote(self) -> None:
-        assert probability_weight([collect_votes(log_of([(0, 1, 0.7), (1, 2, 0.6)], 3, "probability"))]) == 1.0
+        assert (
+            probability_weight([collect_votes(verdict_table(log_of([(0, 1, 0.7), (1, 2, 0.6)], 3, "probability")))])
+            == 1.0
+        )
 
 
 class TestSeats:
@@ -299,9 +302,9 @@ class TestSeats:
 
     def test_both_orders_and_symmetric_judges_need_none(self) -> None:
         votes = [(0, 1, 1.0), (1, 2, 1.0)]
-        assert asked_one_order([log_of(votes, 3)])
-        assert not asked_one_order([log_of(both_orders(votes), 3)])
-        assert not asked_one_order([log_of(votes, 3, symmetric=True)])
+        assert asked_one_order([verdict_table(log_of(votes, 3))])
+        assert not asked_one_order([verdict_table(log_of(both_orders(votes), 3))])
+        assert not asked_one_order([verdict_table(log_of(votes, 3, symmetric=True))])
         _, prior = EmpiricalBayesAggregator().fit([log_of(both_orders(votes), 3)])
         assert prior["seat_information"] == 0.0
 

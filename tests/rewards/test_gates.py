@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.config import CopyRatioGate, GateConfig, LengthGate
 from rewards.errors import UserError
+from rewards.gate_config import CopyRatioGate, GateConfig, LengthGate
 from rewards.gates import BUILDERS, build_gates, copy_ratio, normalized_words
 from rewards.types import Candidate, Prompt
 

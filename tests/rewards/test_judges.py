@@ -11,8 +11,8 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from rewards.config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, PythonJudge, VerdictTokensJudge
 from rewards.errors import JudgeFailure, UserError
+from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, PythonJudge, VerdictTokensJudge
 from rewards.judges import BUILDERS, build_judge
 from rewards.judges.embedding import Embedding
 from rewards.judges.sentence_encoder import FloatArray, SentenceEncoder

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from rewards.aggregator_config import EmpiricalBayes, RankQuantile, WinRate
 from rewards.aggregators import reward_unit
 from rewards.aggregators.empirical_bayes import EmpiricalBayesAggregator
 from rewards.aggregators.score_strengths import fit_scores
-from rewards.config import EmpiricalBayes, RankQuantile, WinRate
+from rewards.aggregators.votes import verdict_table
 from rewards.simulate import SimulatedJudge, fidelity, mixed_strengths, play
 from rewards.topologies.round_robin import RoundRobinTopology
 from rewards.types import MatchLog, Strengths
@@ -54,7 +55,7 @@ def test_one_scale_for_the_whole_batch_never_the_groups_own() -> None:
 def test_least_squares_agrees_with_a_general_solver() -> None:
     rng = np.random.default_rng(0)
     votes = [(int(i), int(j), float(rng.normal())) for i, j in rng.integers(0, 6, (40, 2)) if i != j]
-    batch = fit_scores([log_of(votes, 6, "score")])
+    batch = fit_scores([verdict_table(log_of(votes, 6, "score"))])
     design = np.zeros((len(votes), 7))
     for row, (first, second, _) in enumerate(votes):
         design[row, first], design[row, second], design[row, 6] = 1.0, -1.0, 1.0
@@ -83,7 +84,7 @@ def test_a_seat_offset_does_not_reach_the_rewards() -> None:
 
 
 def test_single_meetings_in_one_order_cannot_tell_the_seat() -> None:
-    batch = fit_scores([log_of([(0, 1, 3.0)], 2, "score"), log_of([(0, 1, 1.0)], 2, "score")])
+    batch = fit_scores([verdict_table(log_of([(0, 1, value)], 2, "score")) for value in (3.0, 1.0)])
     assert batch.seat_offset == 0.0
     assert batch.noise_variance is None
     assert fit([log_of([(0, 1, 3.0)], 2, "score", symmetric=True)])[0].reliability is None

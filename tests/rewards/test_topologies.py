@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.config import RoundRobin, SingleElimination, TopologyConfig
 from rewards.topologies import build_topology
 from rewards.topologies.single_elimination import bracket_order
+from rewards.topology_config import RoundRobin, SingleElimination, TopologyConfig
 from rewards.types import Pairing, Topology, TournamentState
 
 ROUND_ROBIN = RoundRobin()

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rewards.aggregator_config import AggregatorConfig, RankQuantile, WinRate
 from rewards.aggregators import build_aggregator
-from rewards.config import AggregatorConfig, RankQuantile, WinRate
 from rewards.simulate import SimulatedJudge, play
 from rewards.topologies.round_robin import RoundRobinTopology
 from rewards.types import MatchLog, Strengths, VerdictKind
