@@ -62,6 +62,7 @@ class RunPrompts:
             max_tokens=recipe.rollouts.max_tokens,
             temperature=recipe.rollouts.temperature,
             ignore_eos=recipe.rollouts.ignore_eos,
+            stop=recipe.rollouts.stop,
         )
         order = prompt_order(len(self.train), recipe.seed, step - 1, recipe.rollouts.prompts_per_step)
         return [
@@ -76,6 +77,7 @@ class RunPrompts:
             max_tokens=recipe.rollouts.max_tokens,
             temperature=recipe.evaluation.temperature,
             ignore_eos=recipe.rollouts.ignore_eos,
+            stop=recipe.rollouts.stop,
         )
         return [
             _request(

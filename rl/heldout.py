@@ -55,12 +55,16 @@ async def judge_pairs(pairs: Sequence[Pair], sink: GroupSink) -> dict[GroupKey, 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Games:
-    """One evaluation of `pairs`: `result` for summary.json, `metrics` for the step's row, `rows` for its table."""
+    """One evaluation of `pairs`: `result` for summary.json, `metrics` for the step's row, `rows` for its table.
+
+    ungated: per pair, whether both answers passed every gate, so that the judge alone decided.
+    """
 
     pairs: Sequence[Pair]
     result: dict[str, Any]
     mean_length: dict[str, float]
     outcomes: list[float | None]
+    ungated: list[bool]
     metrics: dict[str, float]
     rows: list[dict[str, Any]]
     num_calls: int
@@ -83,12 +87,14 @@ def tally(
         RunStopped: no prompt has an outcome.
     """
     outcomes = [outcome_of(scores[pair.key]) for pair in pairs]
+    ungated = [not scores[pair.key].gate_failures for pair in pairs]
     by_prompt: dict[str, list[float | None]] = {prompt_id: [] for prompt_id in prompt_ids}
     for pair, outcome in zip(pairs, outcomes, strict=True):
         by_prompt[pair.group.prompt.id].append(outcome)
     heldout = summarize_heldout(
         list(by_prompt.values()), opponent=OPPONENT_NAME, num_resamples=config.bootstrap, seed=seed
     )
+    judged = judged_alone(pairs, outcomes, ungated, config, seed=seed)
     lengths = compare_lengths([pair.before.num_tokens for pair in pairs], [pair.after.num_tokens for pair in pairs])
     num_gated = {side: sum(_gated(scores[pair.key], side) for pair in pairs) for side in (0, 1)}
     metrics = {
@@ -117,13 +123,35 @@ def tally(
     ]
     return Games(
         pairs=pairs,
-        result=heldout.to_json(),
+        result=heldout.to_json() | {"judged": judged},
         mean_length=lengths.to_json(),
         outcomes=outcomes,
+        ungated=ungated,
         metrics=metrics,
         rows=rows,
         num_calls=sum(score.num_calls for score in scores.values()),
     )
+
+
+def judged_alone(
+    pairs: Sequence[Pair],
+    outcomes: Sequence[float | None],
+    ungated: Sequence[bool],
+    config: EvaluationConfig,
+    *,
+    seed: int,
+) -> dict[str, Any] | None:
+    """Win rate over the pairs that no gate decided: keeping to the rules is no part of it. None without such pairs."""
+    by_prompt: dict[str, list[float | None]] = {}
+    for pair, outcome, judged in zip(pairs, outcomes, ungated, strict=True):
+        if judged and outcome is not None:
+            by_prompt.setdefault(pair.group.prompt.id, []).append(outcome)
+    if not by_prompt:
+        return None
+    result = summarize_heldout(
+        list(by_prompt.values()), opponent=OPPONENT_NAME, num_resamples=config.bootstrap, seed=seed
+    ).to_json()
+    return {name: result[name] for name in ("win_rate", "ci95", "num_prompts", "num_pairs")}
 
 
 def _gated(score: GroupScore, slot: int) -> bool:

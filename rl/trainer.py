@@ -22,7 +22,7 @@ from rewards.types import GroupKey, GroupScore, GroupSink, Prior
 from rl.config import EvaluationConfig, RLConfig
 from rl.evaluation import judge_agreement
 from rl.events import EventSink, Note, Phase, PhaseStarted, RunDone, StepDone
-from rl.heldout import Games, Pair, judge_pairs, pair_answers, tally
+from rl.heldout import Games, Pair, judge_pairs, judged_alone, pair_answers, tally
 from rl.objectives import Objective
 from rl.train_batch import TrainBatch, build_train_batch
 from rl.types import TrainGroup
@@ -252,7 +252,9 @@ class Trainer:
         second = self._tally(games.pairs, scores)
         agreement = judge_agreement(games.outcomes, second.outcomes)
         self._judge_calls += second.num_calls
-        return second.result | {"agreement": agreement.to_json(), "judge_calls": second.num_calls}
+        judged = judged_alone(games.pairs, second.outcomes, games.ungated, self.evaluation, seed=self.seed)
+        facts = {"judged": judged, "agreement": agreement.to_json(), "judge_calls": second.num_calls}
+        return second.result | facts
 
     # --- bookkeeping ------------------------------------------------------------------------------------------
 

@@ -102,6 +102,8 @@ class RolloutsConfig(StrictModel):
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
     ignore_eos: bool = False
     """Force every answer to max_tokens (benchmarks)."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Texts that end an answer, kept in its text; `". "` and `"\\n"` make one-sentence answers."""
     engines: Annotated[int, Field(ge=1)] = 1
     engines_per_node: Annotated[int, Field(ge=1)] | None = None
     """On GPUs: so many engines are booked together on one node; default: each wherever Ray finds room."""

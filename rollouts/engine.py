@@ -153,6 +153,8 @@ class Engine:
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
             ignore_eos=sampling.ignore_eos,
+            stop=list(sampling.stop),
+            include_stop_str_in_output=True,
             seed=seed,
             logprobs=0,
             output_kind=RequestOutputKind.FINAL_ONLY,

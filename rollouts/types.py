@@ -79,6 +79,8 @@ class SamplingSpec:
     temperature: float
     ignore_eos: bool = False
     """Force every answer to `max_tokens` (benchmarks)."""
+    stop: tuple[str, ...] = ()
+    """Texts that end an answer. The text ends with the stop, the token ids with the token that completed it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

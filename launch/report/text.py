@@ -45,11 +45,15 @@ def summary_facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [("steps", str(summary["steps"]))]
     if heldout := summary.get("heldout"):
         facts.append((f"held-out win rate against the {heldout.get('opponent', 'starting model')}", rate_text(heldout)))
+        if judged := heldout.get("judged"):
+            facts.append(("of these, pairs that no gate decided", rate_text(judged)))
     if audit := summary.get("audit"):
         agreement = audit.get("agreement") or {}
         share = agreement.get("share")
         agrees = f"; agrees with the first on {share:.0%} of the pairs" if share is not None else ""
         facts.append(("same answers, second judge", rate_text(audit) + agrees))
+        if judged := audit.get("judged"):
+            facts.append(("second judge, the pairs that no gate decided", rate_text(judged)))
     if length := summary.get("mean_length"):
         facts.append(("mean answer tokens", f"{length['before']:.1f} before, {length['after']:.1f} after"))
     facts.append(("judge calls", f"{summary['judge_calls']:,.0f}"))

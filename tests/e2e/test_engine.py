@@ -50,13 +50,15 @@ def sender(model: Any) -> Iterator[WeightSender]:
     sender.close()
 
 
-def request(name: str, *, num_rollouts: int = 4, max_tokens: int = 12, temperature: float = 1.0) -> GroupRequest:
+def request(
+    name: str, *, num_rollouts: int = 4, max_tokens: int = 12, temperature: float = 1.0, stop: tuple[str, ...] = ()
+) -> GroupRequest:
     return GroupRequest(
         key=GroupKey(name),
         prompt=Prompt(id=name, text="a prompt"),
         prompt_token_ids=PROMPT_IDS,
         seeds=tuple(range(100, 100 + num_rollouts)),
-        sampling=SamplingSpec(max_tokens=max_tokens, temperature=temperature, ignore_eos=True),
+        sampling=SamplingSpec(max_tokens=max_tokens, temperature=temperature, ignore_eos=True, stop=stop),
     )
 
 
@@ -94,6 +96,16 @@ def test_equal_seeds_sample_equal_answers_and_others_do_not(stage: Stage) -> Non
     one, two = sample(stage, "one"), sample(stage, "two")
     assert [list(a.token_ids) for a in one] == [list(b.token_ids) for b in two]
     assert len({tuple(rollout.token_ids) for rollout in one}) == len(one)
+
+
+def test_a_stop_text_ends_an_answer_and_stays_in_it(stage: Stage) -> None:
+    (whole,) = sample(stage, "whole", num_rollouts=1)
+    letter = whole.text[len(whole.text) // 2]
+    (cut,) = sample(stage, "cut", num_rollouts=1, stop=(letter,))
+    assert cut.text == whole.text[: whole.text.index(letter) + 1]
+    assert cut.finish_reason == "stop"
+    assert list(cut.token_ids) == list(whole.token_ids[: cut.num_tokens])
+    assert len(cut.logprobs) == cut.num_tokens < whole.num_tokens
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

@@ -97,11 +97,11 @@ def test_held_out_prompts_are_the_same_at_every_step_and_sampled_anew() -> None:
 
 
 def test_no_two_rollouts_of_a_run_share_a_seed() -> None:
-    run = encode("rollouts.ignore_eos=true")
+    run = encode("rollouts.ignore_eos=true", "rollouts.stop=['. ']")
     requests = [request for step in range(1, 9) for request in run.train_requests(step) + run.heldout_requests(step)]
     seeds = [seed for request in requests for seed in request.seeds]
     assert len(set(seeds)) == len(seeds) == 8 * (4 * 2 + 3 * 2)
-    assert all(request.sampling.ignore_eos for request in requests)
+    assert all(request.sampling.ignore_eos and request.sampling.stop == (". ",) for request in requests)
 
 
 # --- what does not fit --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from rewards.errors import RunStopped
 from rewards.types import Call, Candidate, GroupKey, GroupScore, Match, Pairing, ParsedAnswer, Prompt, Verdict
 from rl.config import EvaluationConfig
-from rl.heldout import Pair, judge_pairs, pair_answers, tally
+from rl.heldout import Pair, judge_pairs, judged_alone, pair_answers, tally
 from rollouts.types import Group
 from tests.rl.fakes import make_group
 
@@ -118,6 +118,9 @@ def test_a_gate_decides_and_is_counted_per_side() -> None:
     scores = {pair.key: replace(won(0.0), gate_failures=failed) for pair, failed in zip(pairs, failures, strict=True)}
     games = tally(["a"], pairs, scores, CONFIG, seed=0)
     assert games.outcomes == [1.0, 1.0, 0.0, 0.5]
+    assert games.ungated == [True, False, False, False]
+    judged = games.result["judged"]
+    assert (judged["win_rate"], judged["num_prompts"], judged["num_pairs"]) == (1.0, 1, 1)
     assert games.metrics["heldout/gated_fraction"] == 0.5
     assert games.metrics["heldout/gated_fraction_before"] == 0.5
     assert [(row["before_gated"], row["after_gated"]) for row in games.rows] == [
@@ -148,3 +151,12 @@ def test_equal_seeds_give_equal_intervals() -> None:
     first, again, other = (tally(names, pairs, scores, CONFIG, seed=seed).result["ci95"] for seed in (1, 1, 2))
     assert first == again
     assert first != other
+
+
+def test_what_the_judge_alone_decided_leaves_gated_pairs_and_missing_verdicts_out() -> None:
+    pairs = pairs_of({"a": [1, 1], "b": [1, 1]}, {"a": [1, 1], "b": [1, 1]})
+    outcomes = [1.0, 0.0, None, 0.0]
+    judged = judged_alone(pairs, outcomes, [True, True, True, False], CONFIG, seed=0)
+    assert judged is not None
+    assert (judged["win_rate"], judged["num_prompts"], judged["num_pairs"]) == (0.5, 1, 2)
+    assert judged_alone(pairs, outcomes, [False, False, True, False], CONFIG, seed=0) is None
