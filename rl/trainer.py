@@ -105,6 +105,7 @@ class Trainer:
     _last_games: Games | None = field(default=None, init=False)
     _judge_calls: float = field(default=0.0, init=False)
     _totals: dict[str, float] = field(default_factory=dict, init=False)
+    _asleep: bool = field(default=False, init=False)
 
     async def run(self) -> dict[str, Any]:
         """Train to the last step; returns what summary.json holds.
@@ -171,6 +172,7 @@ class Trainer:
             return metrics | {"rl/skipped": 1.0}
         if self.colocated:
             await self.engines.sleep()
+            self._asleep = True
         metrics |= await self.learner.step(batch.groups)
         check_gap(metrics, self.rl.max_logprob_gap, step)
         return metrics | {"rl/skipped": 0.0}
@@ -184,12 +186,14 @@ class Trainer:
 
     async def _sync(self, step: int) -> dict[str, float]:
         self._enter("sync", step)
-        if self.colocated:
+        asleep = self._asleep
+        if asleep:
             await self.engines.wake(["weights"])
         verify = step % self.rl.sync.verify_every == 0
         metrics = await self.learner.sync(step, verify=verify)
-        if self.colocated:
+        if asleep:
             await self.engines.wake(["kv_cache"])
+            self._asleep = False
         return {f"sync/{name}": value for name, value in metrics.items()}
 
     async def _evaluate(self, step: int) -> dict[str, float]:

@@ -190,6 +190,7 @@ class WeightSender:
 
         assert self._backend != "shm"
         if self._linked_to != tuple(handles):
+            self._close_links()
             self._links = [
                 Link(self._source, EngineClient([handle]), backend=self._backend, rank=self._rank) for handle in handles
             ]
@@ -203,9 +204,13 @@ class WeightSender:
                 received += link.client.received_digests()
         return sent, received
 
-    def close(self) -> None:
+    def _close_links(self) -> None:
         for link in self._links:
             link.close()
+        self._links = []
+
+    def close(self) -> None:
+        self._close_links()
         if self._buffer is not None:
             self._buffer.close()
             self._buffer = None

@@ -131,6 +131,13 @@ async def test_colocated_engines_sleep_while_the_learner_works() -> None:
     assert [run.log.count(line) for line in ("sleep", "wake weights", "wake kv_cache")] == [1, 1, 1]
 
 
+async def test_colocated_engines_that_did_not_sleep_are_not_woken() -> None:
+    run = FakeRun()
+    run.sink.reliability = 0.0
+    await run.trainer(rl=RL.model_copy(update={"min_batch_reliability": 0.1}), colocated=True).run()
+    assert [line for line in run.log if line.startswith(("sleep", "wake"))] == []
+
+
 # --- no update -----------------------------------------------------------------------------------------------------
 
 
