@@ -142,6 +142,36 @@ def report(run: RunFolder) -> None:
 
 
 @app.command()
+def rank(
+    matches: Annotated[Path, typer.Argument(metavar="MATCHES.jsonl", help="One match a line; .gz, or - for stdin.")],
+    aggregator: Annotated[str, typer.Option(metavar="KIND", help="As rewards.aggregator.kind.")] = "empirical_bayes",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Option of the aggregator; may be repeated.")
+    ] = None,
+    judge_weights: Annotated[
+        list[str] | None,
+        typer.Option("--judge-weight", metavar="NAME=W", help="What a judge's verdict counts; may be repeated."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rank the items of each group in MATCHES.jsonl.
+
+    A line is {"a": ..., "b": ..., "score": 0 to 1, "weight"?: ..., "group"?: ..., "judge"?: ...}; score is of a.
+    """
+    from launch.rank import rank_file, ranking_json, ranking_table
+
+    groups = rank_file(matches, aggregator=aggregator, settings=settings or (), judge_weights=judge_weights or ())
+    if as_json:
+        _print_json(ranking_json(groups))
+    else:
+        from rich.console import Console
+
+        console = Console()
+        for name, group in groups.items():
+            console.print(ranking_table(name, group))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of recipes, for editors."""
     from recipes.schema_file import schema_text
