@@ -98,7 +98,10 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir) -> None:
             deadline_s=recipe.rollouts.deadline_s,
             bundles=placement.engine_bundles,
             gpu_share=placement.engine_share,
+            max_replacements=recipe.rollouts.max_engine_replacements,
+            renew=lambda handle: learner.renew(handle),
             on_rollout=meter.on_rollout,
+            on_replaced=meter.on_engine_replaced,
         )
         learner = LearnerRanks(
             recipe.rl,

@@ -18,8 +18,9 @@ from rewards.judge_config import JudgeConfig, VerdictTokensJudge
 from rewards.judges import build_judge
 from rewards.scoring import ScorerSink
 from rewards.types import Call, GroupKey, Judge
+from rollouts.engine_slot import start_engine, stop_engine
 from rollouts.models import load_tokenizer, resolve_model
-from rollouts.pool import actor_options, start_engine, stop_engine
+from rollouts.pool import actor_options
 from rollouts.token_scorer import EngineScorer
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from recipes.schema import Recipe
 from rewards.types import Call, GroupKey
-from rl.events import Event, EventSink, PhaseStarted, Progress
+from rl.events import Event, EventSink, Note, PhaseStarted, Progress
 from rollouts.types import Rollout
 
 INTERVAL_S = 0.5
@@ -42,6 +42,10 @@ class ProgressMeter:
         self._rollouts += 1
         self._tokens += rollout.num_tokens
         self._tell()
+
+    def on_engine_replaced(self, number: int, cause: str) -> None:
+        text = f"engine {number} died and is replaced, its unfinished rollouts are sampled again: {cause}"
+        self._tracker.handle(Note("warning", text))
 
     def on_call(self, key: GroupKey, call: Call) -> None:
         self._calls += 1

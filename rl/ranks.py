@@ -148,6 +148,7 @@ class LearnerRanks:
         self._placement_group, self._first_bundle = placement_group, first_bundle
         self._gpus_per_rank = gpus_per_rank
         self.handles: list[Any] = []
+        self._version: int | None = None
 
     async def start(self, model_dir: str, *, objective: Objective, temperature: float, seed: int) -> None:
         """Start the actors and load the model on each.
@@ -171,8 +172,17 @@ class LearnerRanks:
 
     async def sync(self, version: int, *, verify: bool) -> dict[str, float]:
         """Bring every engine to the learner's weights. Raises RunStopped where a transfer fails or bytes differ."""
-        handles = list(self._engine_handles())
-        return (await self._all("sync", handles, version, verify, self._backend, self._wire_dtype))[0]
+        metrics = await self._send(self._engine_handles(), version, verify)
+        self._version = version
+        return metrics
+
+    async def renew(self, handle: Any) -> None:
+        """Bring one new engine to the version that the others have; before the first sync it has it already."""
+        if self._version is not None:
+            await self._send([handle], self._version, True)
+
+    async def _send(self, handles: Sequence[Any], version: int, verify: bool) -> dict[str, float]:
+        return (await self._all("sync", list(handles), version, verify, self._backend, self._wire_dtype))[0]
 
     async def save(self, path: Any, extra: Mapping[str, Any]) -> None:
         """See Learner.save."""

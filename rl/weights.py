@@ -117,18 +117,18 @@ class SharedBuffer:
 
 
 class WeightSender:
-    """Sends one learner's weights to a fixed set of engines. Lives on every learner rank; rank 0 drives."""
+    """Sends one learner's weights to engines. Lives on every learner rank; rank 0 drives."""
 
     def __init__(self, model: torch.nn.Module, *, dtype: torch.dtype, backend: Backend, rank: int):
         self._source = LearnerSource(model, dtype)
         self._backend: Backend = backend
         self._rank = rank
         self._buffer: SharedBuffer | None = None
-        self._links: list[Any] = []  # of rl.weight_links.Link
-        self._linked_to: tuple[Any, ...] = ()
+        self._greeted: set[Any] = set()  # engines that know the shared buffer
+        self._links: dict[Any, Any] = {}  # rl.weight_links.Link by engine
 
     def send(self, handles: Sequence[Any], version: int, *, verify: bool) -> dict[str, float]:
-        """Bring every engine to `version`. Called on every rank; returns seconds and bytes on rank 0, {} elsewhere.
+        """Bring these engines to `version`. Called on every rank; returns seconds and bytes on rank 0, {} elsewhere.
 
         Raises:
             RunStopped: the transfer failed, or an engine received other bytes than were sent.
@@ -159,9 +159,10 @@ class WeightSender:
         client.version, client.digesting = version, verify
         metadata = self._source.metadata()
         slots, size = layout([(meta.name, meta.dtype, meta.shape) for meta in metadata])
-        if self._rank == 0 and self._buffer is None:
-            self._buffer = SharedBuffer(size)
-            client.init_weight_transfer_engine({})
+        if self._rank == 0:
+            self._buffer = self._buffer or SharedBuffer(size)
+            EngineClient([handle for handle in handles if handle not in self._greeted]).init_weight_transfer_engine({})
+            self._greeted |= set(handles)
         digests: dict[str, str] = {}
         for slot, (name, tensor) in zip(slots, self._source, strict=True):
             if self._buffer is not None:
@@ -189,28 +190,22 @@ class WeightSender:
         from rl.weight_links import Link
 
         assert self._backend != "shm"
-        if self._linked_to != tuple(handles):
-            self._close_links()
-            self._links = [
-                Link(self._source, EngineClient([handle]), backend=self._backend, rank=self._rank) for handle in handles
-            ]
-            self._linked_to = tuple(handles)
+        for handle in handles:
+            if handle not in self._links:
+                client = EngineClient([handle])
+                self._links[handle] = Link(self._source, client, backend=self._backend, rank=self._rank)
         sent: dict[str, str] = {}
         received: list[dict[str, str]] = []
-        for link in self._links:
+        for link in (self._links[handle] for handle in handles):
             link.client.version, link.client.digesting = version, verify
             sent = link.send(verify)
             if verify and self._rank == 0:
                 received += link.client.received_digests()
         return sent, received
 
-    def _close_links(self) -> None:
-        for link in self._links:
-            link.close()
-        self._links = []
-
     def close(self) -> None:
-        self._close_links()
+        for link in self._links.values():
+            link.close()
         if self._buffer is not None:
             self._buffer.close()
             self._buffer = None

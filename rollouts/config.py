@@ -111,4 +111,6 @@ class RolloutsConfig(StrictModel):
     """On GPUs: engines on their own GPUs, or sharing the learner's (they sleep while it learns)."""
     deadline_s: Annotated[float, Field(gt=0)] = 600.0
     """A rollout that takes longer is given up and counted."""
+    max_engine_replacements: Annotated[int, Field(ge=0)] = 3
+    """How often in a run each engine may die and be replaced; its unfinished rollouts are sampled again."""
     engine: EngineConfig = EngineConfig()

@@ -61,6 +61,15 @@ class SampledAnswer:
     versions: tuple[VersionSpan, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """An engine's processes and its files in shared memory, on the host that it runs on."""
+
+    host: str
+    pids: tuple[int, ...]
+    shared_memory: tuple[str, ...]
+
+
 def openmp_library() -> Path | None:
     """The Intel OpenMP runtime of this Python environment, if it is installed (`intel-openmp`)."""
     path = Path(sys.prefix) / "lib" / "libiomp5.so"
@@ -141,6 +150,18 @@ class Engine:
         for child in me.children(recursive=True):
             found[f"{child.name()}:{child.pid}"] = child.pid
         return found
+
+    def footprint(self) -> Footprint:
+        """What this engine would leave behind if it were killed now."""
+        pids = tuple(self.pids().values())
+        return Footprint(os.uname().nodename, pids, tuple(sorted(_shared_memory_of(pids))))
+
+    def sweep(self, left: Footprint) -> None:
+        """Take away what a dead engine on this host left in shared memory. Its processes must be gone."""
+        if left.host == os.uname().nodename:
+            _forget_openmp(left.pids)
+            for name in left.shared_memory:
+                Path(name).unlink(missing_ok=True)
 
     # --- sampling ---------------------------------------------------------------------------------------------
 
@@ -261,3 +282,14 @@ def _forget_openmp(pids: Sequence[int]) -> None:
     for pid in pids:
         for path in Path("/dev/shm").glob(f"__KMP_REGISTERED_LIB_{pid}_*"):
             path.unlink(missing_ok=True)
+
+
+def _shared_memory_of(pids: Sequence[int]) -> set[str]:
+    """Files of Python's shared memory (`psm_*`) that these processes have mapped."""
+    found: set[str] = set()
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            name = line.split(maxsplit=5)[-1]
+            if name.startswith("/dev/shm/psm_"):
+                found.add(name)
+    return found

@@ -8,7 +8,8 @@
                                           v
                                         sink.add(candidate)        nobody waits for the slowest rollout to start judging
 
-A rollout over its deadline is cancelled, given up and counted. An engine that dies ends the step with RunStopped.
+A rollout over its deadline is cancelled, given up and counted. An engine that dies is replaced, with the current
+weights (rollouts/engine_slot.py): its unfinished rollouts are sampled again, finished ones stay.
 """
 
 from __future__ import annotations
@@ -24,12 +25,10 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from rewards.errors import RunStopped
 from rewards.types import Candidate, GroupSink, ParsedAnswer, Prompt
-from rollouts.engine import Engine, EngineDied, EngineSpec, SampledAnswer
+from rollouts.engine import EngineSpec, SampledAnswer
+from rollouts.engine_slot import EngineSlot, Renew, cause_of_death
 from rollouts.types import EngineStats, Group, GroupRequest, Rollout, Turn
-
-START_TIMEOUT_S = 900.0
 
 
 def share_cores(num_engines: int, cores: Sequence[int] | None = None) -> list[tuple[int, ...]]:
@@ -58,65 +57,55 @@ def actor_options(spec: EngineSpec, bundle: tuple[Any, int] | None = None, gpu_s
     return options
 
 
-async def start_engine(spec: EngineSpec, **options: Any) -> Any:
-    """Start one engine actor; returns its handle once the model is loaded."""
-    handle: Any = cast(Any, ray.remote(Engine)).options(**options).remote(spec)
-    try:
-        await asyncio.wait_for(handle.start.remote(), START_TIMEOUT_S)
-    except TimeoutError:
-        ray.kill(handle)
-        raise RunStopped(f"engine for `{spec.model}` was not ready after {START_TIMEOUT_S:.0f} s") from None
-    except BaseException:
-        ray.kill(handle)
-        raise
-    return handle
-
-
-async def stop_engine(handle: Any) -> None:
-    """End one engine with its processes."""
-    try:
-        await handle.stop.remote()
-    except RayActorError:
-        return  # already gone
-    ray.kill(handle)
-
-
 @dataclass
 class EnginePool:
-    """One or many engines behind `sample`. `parse` reads a task's answer out of the text."""
+    """One or many engines behind `sample`. `parse` reads a task's answer out of the text.
+
+    max_replacements: how often each engine may die. renew: brings a new one to the current weights; needed where
+    engines are updated.
+    """
 
     specs: Sequence[EngineSpec]
     parse: Callable[[Prompt, str], ParsedAnswer]
     deadline_s: float
     bundles: Sequence[tuple[Any, int]] | None = None
     gpu_share: float = 1.0
+    max_replacements: int = 0
+    renew: Renew | None = None
     on_rollout: Callable[[Rollout], None] | None = None
+    on_replaced: Callable[[int, str], None] | None = None
 
     def __post_init__(self) -> None:
-        self.handles: list[Any] = []
+        bundles: Sequence[tuple[Any, int] | None] = self.bundles or [None] * len(self.specs)
+        self.slots = [
+            EngineSlot(
+                number,
+                spec,
+                actor_options(spec, bundle, self.gpu_share),
+                max_replacements=self.max_replacements,
+                renew=self.renew,
+                on_replaced=self.on_replaced,
+            )
+            for number, (spec, bundle) in enumerate(zip(self.specs, bundles, strict=True))
+        ]
         self.stats = EngineStats()
-        self._outstanding: list[int] = []
+        self._outstanding = [0] * len(self.slots)
+
+    @property
+    def handles(self) -> list[Any]:
+        """The engines' actors as they are now."""
+        return [slot.handle for slot in self.slots if slot.handle is not None]
 
     async def start(self) -> None:
         """Start all engines at once; if one fails, none is left behind."""
-        bundles: Sequence[tuple[Any, int] | None] = self.bundles or [None] * len(self.specs)
-        started = await asyncio.gather(
-            *(
-                start_engine(spec, **actor_options(spec, bundle, self.gpu_share))
-                for spec, bundle in zip(self.specs, bundles, strict=True)
-            ),
-            return_exceptions=True,
-        )
-        self.handles = [handle for handle in started if not isinstance(handle, BaseException)]
-        self._outstanding = [0] * len(self.handles)
-        for outcome in started:
+        outcomes = await asyncio.gather(*(slot.start() for slot in self.slots), return_exceptions=True)
+        for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 await self.stop()
                 raise outcome
 
     async def stop(self) -> None:
-        await asyncio.gather(*(stop_engine(handle) for handle in self.handles))
-        self.handles = []
+        await asyncio.gather(*(slot.stop() for slot in self.slots))
 
     async def sleep(self) -> None:
         await asyncio.gather(*(handle.sleep.remote() for handle in self.handles))
@@ -132,14 +121,14 @@ class EnginePool:
         """Sample all groups; finished rollouts go to the sink at once.
 
         Raises:
-            RunStopped: an engine died.
+            RunStopped: engines died too often.
         """
         async with asyncio.TaskGroup() as tasks:
             groups = [tasks.create_task(self._sample_group(request, sink)) for request in requests]
         return [group.result() for group in groups]
 
     async def _sample_group(self, request: GroupRequest, sink: GroupSink | None) -> Group:
-        engine = min(range(len(self.handles)), key=lambda index: (self._outstanding[index], index))
+        engine = min(range(len(self.slots)), key=lambda index: (self._outstanding[index], index))
         self._outstanding[engine] += len(request.seeds)
         try:
             if sink is not None:
@@ -164,19 +153,10 @@ class EnginePool:
     async def _sample_rollout(
         self, engine: int, request: GroupRequest, prompt_ref: Any, index: int, sink: GroupSink | None
     ) -> Rollout | None:
-        reply = self.handles[engine].sample.remote(prompt_ref, request.seeds[index], request.sampling)
-        try:
-            answer = cast(SampledAnswer, await asyncio.wait_for(reply, self.deadline_s))
-        except TimeoutError:
-            ray.cancel(reply)
+        answer = await self._sample_answer(self.slots[engine], request, prompt_ref, index)
+        if answer is None:
             self.stats = replace(self.stats, rollouts_lost=self.stats.rollouts_lost + 1)
             return None
-        except RayTaskError as error:
-            if isinstance(error.cause, EngineDied):
-                raise RunStopped(f"engine {engine} died while sampling {request.key}: {error.cause}") from error
-            raise
-        except RayActorError as error:
-            raise RunStopped(f"the actor of engine {engine} died while sampling {request.key}: {error}") from error
         rollout = make_rollout(request, index, answer, self.parse(request.prompt, answer.text))
         self.stats = replace(
             self.stats,
@@ -188,6 +168,23 @@ class EnginePool:
         if sink is not None:
             await sink.add(request.key, index, candidate_of(rollout))
         return rollout
+
+    async def _sample_answer(
+        self, slot: EngineSlot, request: GroupRequest, prompt_ref: Any, index: int
+    ) -> SampledAnswer | None:
+        """The answer, sampled again with the same seed if the engine dies on the way; None past the deadline."""
+        while True:
+            handle = slot.handle
+            reply = handle.sample.remote(prompt_ref, request.seeds[index], request.sampling)
+            try:
+                return cast(SampledAnswer, await asyncio.wait_for(reply, self.deadline_s))
+            except TimeoutError:
+                ray.cancel(reply)
+                return None
+            except (RayTaskError, RayActorError) as error:
+                if (cause := cause_of_death(error)) is None:
+                    raise
+                await slot.replace(handle, cause)
 
 
 def make_rollout(request: GroupRequest, index: int, answer: SampledAnswer, parsed: ParsedAnswer) -> Rollout:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,15 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass
 class Stage:
-    """A started pool of one engine and the loop that its tests run on."""
+    """A started pool of one engine and the loop that its tests run on.
 
-    pool: EnginePool
+    renew: what brings an engine that replaces a dead one to the current weights; a test that kills sets it.
+    """
+
     loop: asyncio.AbstractEventLoop
+    pool: EnginePool = field(init=False)
+    renew: Callable[[Any], Awaitable[None]] | None = None
+    deaths: list[str] = field(default_factory=list)
 
     def run(self, coroutine: Any) -> Any:
         return self.loop.run_until_complete(coroutine)
@@ -49,11 +54,24 @@ def stage(tiny_model: Path) -> Iterator[Stage]:
         device="cpu",
         transfer="shm",
     )
-    pool = EnginePool([spec], parse=lambda prompt, text: ParsedAnswer(), deadline_s=120.0)
+    stage = Stage(loop)
+
+    async def renew(handle: Any) -> None:
+        assert stage.renew is not None, "an engine died in a test that kills none"
+        await stage.renew(handle)
+
+    stage.pool = EnginePool(
+        [spec],
+        parse=lambda prompt, text: ParsedAnswer(),
+        deadline_s=120.0,
+        max_replacements=3,
+        renew=renew,
+        on_replaced=lambda number, cause: stage.deaths.append(cause),
+    )
     try:
-        loop.run_until_complete(pool.start())
-        yield Stage(pool, loop)
-        loop.run_until_complete(pool.stop())
+        loop.run_until_complete(stage.pool.start())
+        yield stage
+        loop.run_until_complete(stage.pool.stop())
     finally:
         loop.close()
         ray.shutdown()

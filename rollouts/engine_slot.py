@@ -1,0 +1,137 @@
+"""One engine's place in the pool: the actor that stands there now, and another one when it dies.
+
+rollout tasks --sample--> handle --X--  the actor, vLLM's core or its worker is gone
+    |                                     |
+    +-- replace(dead handle) ------------>+   the first to notice starts the new engine, the others wait for it:
+    |                                         kill what is left -> new actor -> renew(handle): current weights
+    +<-- new handle ----------------------+
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from rewards.errors import RunStopped
+from rollouts.engine import Engine, EngineDied, EngineSpec, Footprint
+
+START_TIMEOUT_S = 900.0
+
+Renew = Callable[[Any], Awaitable[None]]
+"""Brings a new engine to the current policy version."""
+
+
+class EngineSlot:
+    """Keeps one engine alive, at most `max_replacements` times anew.
+
+    Args:
+        options: Ray options of the actor.
+        on_replaced: told of every death: the slot's number and the cause, one line.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        spec: EngineSpec,
+        options: dict[str, Any],
+        *,
+        max_replacements: int,
+        renew: Renew | None = None,
+        on_replaced: Callable[[int, str], None] | None = None,
+    ) -> None:
+        self.number = number
+        self.handle: Any = None
+        self.num_replaced = 0
+        self._spec, self._options = spec, options
+        self._max_replacements = max_replacements
+        self._renew, self._on_replaced = renew, on_replaced
+        self._footprint: Footprint | None = None
+        self._replacement: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start the engine; returns once its model is loaded.
+
+        Raises:
+            RunStopped: it was not ready in time.
+        """
+        self.handle = await start_engine(self._spec, **self._options)
+        self._footprint = await self.handle.footprint.remote()
+
+    async def replace(self, dead: Any, cause: str) -> None:
+        """Returns once another engine than `dead` stands here, with the current weights.
+
+        Raises:
+            RunStopped: engines died too often, or the new one did not start.
+        """
+        if self.handle is not dead:
+            return
+        if self._replacement is None:
+            self._replacement = asyncio.create_task(self._start_anew(cause), name=f"replace engine {self.number}")
+        # Shielded: a rollout that is given up must not take the others' engine away.
+        await asyncio.shield(self._replacement)
+
+    async def _start_anew(self, cause: str) -> None:
+        if self.num_replaced >= self._max_replacements:
+            raise RunStopped(
+                f"engine {self.number} died {self.num_replaced + 1} times ({cause}); look for the reason in Ray's "
+                "logs (memory?), then resume the run, or raise rollouts.max_engine_replacements"
+            )
+        self.num_replaced += 1
+        if self._on_replaced is not None:
+            self._on_replaced(self.number, cause)
+        left = self._footprint
+        ray.kill(self.handle)
+        handle = await start_engine(self._spec, **self._options)
+        footprint = await handle.footprint.remote()
+        if left is not None:
+            await handle.sweep.remote(left)
+        if self._renew is not None:
+            await self._renew(handle)
+        self.handle, self._footprint = handle, footprint
+        self._replacement = None
+
+    async def stop(self) -> None:
+        """End the engine with its processes, also one that is just being started."""
+        if self._replacement is not None:
+            self._replacement.cancel()
+            await asyncio.gather(self._replacement, return_exceptions=True)
+            self._replacement = None
+        if self.handle is not None:
+            await stop_engine(self.handle)
+            self.handle = None
+
+
+async def start_engine(spec: EngineSpec, **options: Any) -> Any:
+    """Start one engine actor; returns its handle once the model is loaded."""
+    handle: Any = cast(Any, ray.remote(Engine)).options(**options).remote(spec)
+    try:
+        await asyncio.wait_for(handle.start.remote(), START_TIMEOUT_S)
+    except TimeoutError:
+        ray.kill(handle)
+        raise RunStopped(f"engine for `{spec.model}` was not ready after {START_TIMEOUT_S:.0f} s") from None
+    except BaseException:
+        ray.kill(handle)
+        raise
+    return handle
+
+
+async def stop_engine(handle: Any) -> None:
+    """End one engine with its processes."""
+    try:
+        await handle.stop.remote()
+    except RayActorError:
+        return  # already gone
+    ray.kill(handle)
+
+
+def cause_of_death(error: BaseException) -> str | None:
+    """One line if the error means that an engine is gone, else None."""
+    if isinstance(error, RayTaskError) and isinstance(error.cause, EngineDied):
+        return str(error.cause).splitlines()[0]
+    if isinstance(error, RayActorError):
+        return f"its actor is gone: {str(error).strip().splitlines()[0]}"
+    return None

@@ -1,0 +1,132 @@
+"""Killers: the actor, vLLM's core and its worker, each in the middle of generation; and one death too many.
+
+Runs after test_engine.py on the same engine (files run in the order of their names) and starts three more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from rewards.errors import RunStopped
+from rewards.types import Candidate, GroupKey, GroupScore, Prompt
+from rl.weights import WeightSender
+from rollouts.types import GroupRequest, Rollout
+from tests.e2e.conftest import Stage
+from tests.e2e.test_engine import TOLERANCE, learner_logprobs, request
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+
+class Recorder:
+    """A sink that notes what is pushed into it, and lets a test wait for a group's end."""
+
+    def __init__(self) -> None:
+        self.added: list[tuple[GroupKey, int]] = []
+        self.closed: dict[str, asyncio.Event] = {}
+
+    async def open(self, key: GroupKey, prompt: Prompt, num_candidates: int) -> None:
+        self.closed.setdefault(key.group_id, asyncio.Event())
+
+    async def add(self, key: GroupKey, index: int, candidate: Candidate) -> None:
+        self.added.append((key, index))
+
+    async def close(self, key: GroupKey) -> None:
+        self.closed[key.group_id].set()
+
+    async def scores(self) -> dict[GroupKey, GroupScore]:
+        return {}
+
+
+@pytest.fixture(scope="module")
+def moved_model(tiny_model: Path) -> Any:
+    """A model that is not the one on disk: an engine that was replaced without its weights would be found out."""
+    model = copy.deepcopy(AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def victim(pids: dict[str, int], who: str) -> int:
+    """The process id of the actor, of vLLM's core or of its worker."""
+    if who == "actor":
+        return pids["engine"]
+    (pid,) = [pid for name, pid in pids.items() if who in name]
+    return pid
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize("who", ["Worker", "EngineCore", "actor"])
+def test_a_killed_engine_is_replaced_and_only_unfinished_rollouts_are_sampled_again(
+    stage: Stage, moved_model: Any, who: str
+) -> None:
+    sender = WeightSender(moved_model, dtype=torch.float32, backend="shm", rank=0)
+    version = 100
+
+    async def renew(handle: Any) -> None:
+        await asyncio.to_thread(sender.send, [handle], version, verify=True)
+
+    stage.renew = renew
+    stage.run(renew(stage.pool.handles[0]))
+    sink, started, deaths = Recorder(), stage.pool.stats, len(stage.deaths)
+
+    async def sample_and_kill() -> tuple[list[Rollout | None], list[Rollout | None], Any]:
+        (handle,) = stage.pool.handles
+        left = await handle.footprint.remote()
+        pids = await handle.pids.remote()
+        short, long = request(f"short {who}", max_tokens=2), request(f"long {who}", max_tokens=400)
+        requests: list[GroupRequest] = [short, long]
+        sampling = asyncio.create_task(stage.pool.sample(requests, sink))
+        while not sink.closed or not sink.closed[short.key.group_id].is_set():
+            await asyncio.sleep(0.01)
+        assert not sampling.done()
+        os.kill(victim(pids, who), signal.SIGKILL)
+        groups = await sampling
+        return list(groups[0].rollouts), list(groups[1].rollouts), left
+
+    try:
+        short, long, left = stage.run(sample_and_kill())
+    finally:
+        sender.close()
+        stage.renew = None
+    assert len(stage.deaths) == deaths + 1
+    # Nobody is lost, nobody came twice, and what was finished was not sampled again.
+    assert sorted(sink.added) == sorted({(one.key, one.index) for one in (*short, *long) if one is not None})
+    assert len(sink.added) == 8
+    assert stage.pool.stats.rollouts_finished == started.rollouts_finished + 8
+    assert stage.pool.stats.rollouts_lost == started.rollouts_lost
+    for rollout in (*short, *long):
+        assert rollout is not None
+        assert {span.version for span in rollout.versions} == {version}
+        np.testing.assert_allclose(rollout.logprobs, learner_logprobs(moved_model, rollout), atol=TOLERANCE)
+    deadline = time.monotonic() + 30
+    while not all(gone(pid) for pid in left.pids):
+        assert time.monotonic() < deadline, "a process of the dead engine is still there"
+        time.sleep(0.1)
+    assert [name for name in left.shared_memory if Path(name).exists()] == []
+
+
+def test_one_death_too_many_stops_the_run_with_one_line(stage: Stage) -> None:
+    (slot,) = stage.pool.slots
+    assert slot.num_replaced == 3
+    with pytest.raises(
+        RunStopped, match=r"engine 0 died 4 times \(again\).*rollouts.max_engine_replacements"
+    ) as caught:
+        stage.run(slot.replace(slot.handle, "again"))
+    assert "\n" not in str(caught.value)
