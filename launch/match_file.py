@@ -49,7 +49,6 @@ def read_matches(path: Path) -> VerdictRows:
 def read_plain(data: bytes) -> VerdictRows | None:
     """Columns by pyarrow; None where the bytes are not one object on every line, or pyarrow refuses them."""
     import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.json as pa_json
 
     num_rows = _num_object_lines(data)
@@ -70,7 +69,7 @@ def read_plain(data: bytes) -> VerdictRows | None:
         return None
 
     def coded(column: Any) -> Coded:
-        encoded = pa.chunked_array(pc.dictionary_encode(column).unify_dictionaries().chunks)
+        encoded = pa.chunked_array(column.dictionary_encode().unify_dictionaries().chunks)
         codes = [chunk.indices.to_numpy().astype(np.int64) for chunk in encoded.chunks]
         return Coded(np.concatenate(codes), encoded.chunk(0).dictionary.to_pylist())
 
@@ -79,9 +78,9 @@ def read_plain(data: bytes) -> VerdictRows | None:
         a=Coded(items.codes_R[:num_rows], items.names),
         b=Coded(items.codes_R[num_rows:], items.names),
         score_R=table["score"].to_numpy(),
-        weight_R=pc.fill_null(table["weight"], 1.0).to_numpy(),
-        group=coded(pc.fill_null(table["group"], UNGROUPED)),
-        judge=coded(pc.fill_null(table["judge"], "")),
+        weight_R=table["weight"].fill_null(1.0).to_numpy(),
+        group=coded(table["group"].fill_null(UNGROUPED)),
+        judge=coded(table["judge"].fill_null("")),
     )
 
 

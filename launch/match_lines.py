@@ -75,8 +75,8 @@ def _row(line: bytes) -> dict[str, Any]:
         raise _Fault(f"not UTF-8 at byte {error.start + 1}; save the file as UTF-8") from None
     except json.JSONDecodeError as error:
         raise _Fault(f"not JSON: {error.msg} at character {error.pos + 1}; give one object a line: {EXAMPLE}") from None
-    except (ValueError, RecursionError) as error:
-        raise _Fault(f"not readable: {error}; give one object a line: {EXAMPLE}") from None
+    except (ValueError, RecursionError):
+        raise _Fault(f"thousands of digits or brackets; give one object a line: {EXAMPLE}") from None
     if not isinstance(pairs, _Object):
         raise _Fault(f"{_shown(pairs)} is not a match; give one object a line: {EXAMPLE}")
     row: dict[str, Any] = {}

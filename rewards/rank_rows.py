@@ -149,8 +149,8 @@ def _ranked(items: list[str], strengths: Strengths) -> list[RankedItem]:
     ranks = np.maximum.accumulate(np.where(leads, np.arange(1, num_scored + 1), 1))
     ranked: list[RankedItem] = []
     for place, slot in enumerate(order_N.tolist()):
-        score, stderr, reward = (_or_none(column[slot]) for column in (scores_N, stderrs_N, rewards_N))
         rank = int(ranks[place]) if place < num_scored else None
+        score, stderr, reward = _or_none(scores_N, slot), _or_none(stderrs_N, slot), _or_none(rewards_N, slot)
         ranked.append(RankedItem(items[slot], score, stderr, reward, rank))
     return ranked
 
@@ -159,5 +159,6 @@ def _numbers(values: Sequence[float | None]) -> NDArray[np.float64]:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _or_none(values_N: NDArray[np.float64], slot: int) -> float | None:
+    value = float(values_N[slot])
+    return None if np.isnan(value) else value

@@ -19,7 +19,7 @@ class Coded:
     """A column of names: row r holds `names[codes_R[r]]`."""
 
     codes_R: IntArray
-    names: Sequence[str]
+    names: list[str]
 
     def __len__(self) -> int:
         return len(self.codes_R)
