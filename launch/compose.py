@@ -29,6 +29,7 @@ from launch.prompts import RunPrompts
 from launch.report import write_report
 from launch.run_dir import RunDir
 from launch.tracking.tracker import make_tracker
+from launch.watchdog import Watchdog, beside
 from recipes.load import LoadedRecipe, dump_resolved
 from recipes.schema import Recipe
 from rewards.config import TournamentRewards
@@ -89,7 +90,15 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir) -> None:
         stack.callback(tracker.close)
         stack.enter_context(_signals_cancel())
         stack.enter_context(_ray(recipe))
-        meter = ProgressMeter(recipe, tracker)
+        watchdog = Watchdog(
+            recipe.launch.watchdog,
+            tracker,
+            run.path,
+            processes=lambda: pool.processes() | learner.processes(),
+            waiting=lambda: pool.unfinished(),
+            kill_engines=lambda: pool.kill_engines(),
+        )
+        meter = ProgressMeter(recipe, watchdog)
         placement = place(recipe, device)
         stack.callback(placement.release)
         pool = EnginePool(
@@ -118,37 +127,43 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir) -> None:
         started = time.monotonic()
         stack.push_async_callback(learner.stop)
         stack.push_async_callback(pool.stop)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(pool.start())
-            tasks.create_task(
-                learner.start(
-                    str(model), objective=objective, temperature=recipe.rollouts.temperature, seed=recipe.seed
+
+        async def work() -> None:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(pool.start())
+                tasks.create_task(
+                    learner.start(
+                        str(model), objective=objective, temperature=recipe.rollouts.temperature, seed=recipe.seed
+                    )
                 )
+            trainer = Trainer(
+                rl=recipe.rl,
+                evaluation=recipe.evaluation,
+                objective=objective,
+                seed=recipe.seed,
+                engines=pool,
+                sink=make_sink(recipe.rewards, judge, seed=recipe.seed, carry_prior=True, on_call=meter.on_call),
+                heldout_sink=make_sink(
+                    recipe.rewards, judge, seed=recipe.seed, carry_prior=False, on_call=meter.on_call
+                ),
+                learner=learner,
+                store=run,
+                events=meter,
+                train_requests=prompts.train_requests,
+                heldout_requests=prompts.heldout_requests,
+                describe=describe,
+                match_rows=all_match_rows,
+                audit=_audit(recipe, device),
+                colocated=recipe.rollouts.placement == "colocated",
+                start_s=time.monotonic() - started,
             )
-        trainer = Trainer(
-            rl=recipe.rl,
-            evaluation=recipe.evaluation,
-            objective=objective,
-            seed=recipe.seed,
-            engines=pool,
-            sink=make_sink(recipe.rewards, judge, seed=recipe.seed, carry_prior=True, on_call=meter.on_call),
-            heldout_sink=make_sink(recipe.rewards, judge, seed=recipe.seed, carry_prior=False, on_call=meter.on_call),
-            learner=learner,
-            store=run,
-            events=meter,
-            train_requests=prompts.train_requests,
-            heldout_requests=prompts.heldout_requests,
-            describe=describe,
-            match_rows=all_match_rows,
-            audit=_audit(recipe, device),
-            colocated=recipe.rollouts.placement == "colocated",
-            start_s=time.monotonic() - started,
-        )
-        step = run.latest_checkpoint()
-        run.drop_metrics_after(step or 0)
-        if step is not None:
-            trainer.restore(await learner.load(run.checkpoint_path(step)))
-        await trainer.run()
+            step = run.latest_checkpoint()
+            run.drop_metrics_after(step or 0)
+            if step is not None:
+                trainer.restore(await learner.load(run.checkpoint_path(step)))
+            await trainer.run()
+
+        await beside(work(), watchdog.watch())
 
 
 def describe(groups: Sequence[Group], scores: Sequence[GroupScore]) -> dict[str, float]:

@@ -37,6 +37,15 @@ class TrackingConfig(StrictModel):
     """auto: live on a terminal, plain lines otherwise."""
 
 
+class WatchdogConfig(StrictModel):
+    """What happens when a phase shows no sign of life: no rollout, no judge call, no end of the phase."""
+
+    deadline_s: Annotated[float, Field(gt=0, le=604_800)] = 1800.0
+    """Longer than the longest quiet phase, which is learning on a large batch or the first start of an engine."""
+    action: Literal["stop", "retry"] = "stop"
+    """`retry`: engines that hang while sampling are killed and replaced; any other phase stops the run."""
+
+
 class LaunchConfig(StrictModel):
     """Where the run lives and what it runs on."""
 
@@ -46,6 +55,7 @@ class LaunchConfig(StrictModel):
     gpus_per_node: Annotated[int, Field(ge=0)] | None = None
     ray_address: str | None = None
     """Existing cluster ("auto" inside a Ray job); default: $RAY_ADDRESS if set, else a private local one."""
+    watchdog: WatchdogConfig = WatchdogConfig()
 
 
 class Recipe(StrictModel):

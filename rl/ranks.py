@@ -60,6 +60,10 @@ class LearnerRank:
             probe.bind(("", 0))
             return ray.util.get_node_ip_address(), probe.getsockname()[1]
 
+    def place(self) -> tuple[str, int]:
+        """Host and process id."""
+        return os.uname().nodename, os.getpid()
+
     def start(self, master: tuple[str, int], model_dir: str, config: RLConfig, options: Mapping[str, Any]) -> None:
         from rl.learner import Learner
 
@@ -149,6 +153,7 @@ class LearnerRanks:
         self._gpus_per_rank = gpus_per_rank
         self.handles: list[Any] = []
         self._version: int | None = None
+        self._places: dict[str, tuple[str, int]] = {}
 
     async def start(self, model_dir: str, *, objective: Objective, temperature: float, seed: int) -> None:
         """Start the actors and load the model on each.
@@ -160,6 +165,8 @@ class LearnerRanks:
         self.handles = [self._actor(rank, num_ranks) for rank in range(num_ranks)]
         master = await self._wait([self.handles[0].address.remote()])
         options = {"objective": objective, "temperature": temperature, "seed": seed, "device": self._device}
+        places = await self._wait([handle.place.remote() for handle in self.handles])
+        self._places = {f"rank{rank}": place for rank, place in enumerate(places)}
         await self._all("start", master[0], model_dir, self._config, options)
 
     async def step(self, groups: Sequence[TrainGroup]) -> dict[str, float]:
@@ -199,6 +206,10 @@ class LearnerRanks:
     async def run(self, target: str, *args: Any) -> list[Any]:
         """function(learner, *args) on every rank, for `target` "module:function"; results in order of ranks."""
         return await self._all("run", target, *args)
+
+    def processes(self) -> dict[str, int]:
+        """Process ids of the ranks on this host, by name."""
+        return {name: pid for name, (host, pid) in self._places.items() if host == os.uname().nodename}
 
     async def stop(self) -> None:
         """End all ranks, whatever state they are in."""

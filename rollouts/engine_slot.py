@@ -10,6 +10,7 @@ rollout tasks --sample--> handle --X--  the actor, vLLM's core or its worker is 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -93,6 +94,13 @@ class EngineSlot:
             await self._renew(handle)
         self.handle, self._footprint = handle, footprint
         self._replacement = None
+
+    def processes(self) -> dict[str, int]:
+        """The engine's processes, if they run on this host."""
+        left = self._footprint
+        if left is None or left.host != os.uname().nodename:
+            return {}
+        return {f"engine{self.number}-{pid}": pid for pid in left.pids}
 
     async def stop(self) -> None:
         """End the engine with its processes, also one that is just being started."""

@@ -25,7 +25,7 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from rewards.types import Candidate, GroupSink, ParsedAnswer, Prompt
+from rewards.types import Candidate, GroupKey, GroupSink, ParsedAnswer, Prompt
 from rollouts.engine import EngineSpec, SampledAnswer
 from rollouts.engine_slot import EngineSlot, Renew, cause_of_death
 from rollouts.types import EngineStats, Group, GroupRequest, Rollout, Turn
@@ -90,6 +90,7 @@ class EnginePool:
         ]
         self.stats = EngineStats()
         self._outstanding = [0] * len(self.slots)
+        self._unfinished: set[tuple[GroupKey, int]] = set()
 
     @property
     def handles(self) -> list[Any]:
@@ -112,6 +113,19 @@ class EnginePool:
 
     async def wake(self, tags: list[str]) -> None:
         await asyncio.gather(*(handle.wake.remote(tags) for handle in self.handles))
+
+    def unfinished(self) -> list[str]:
+        """Rollouts that are being sampled: `group#attempt/index`."""
+        return [f"rollout {key}/{index}" for key, index in sorted(self._unfinished)]
+
+    def processes(self) -> dict[str, int]:
+        """The engines' processes on this host, by name."""
+        return {name: pid for slot in self.slots for name, pid in slot.processes().items()}
+
+    def kill_engines(self) -> None:
+        """End all engines by force; those that have rollouts to sample are replaced."""
+        for handle in self.handles:
+            ray.kill(handle)
 
     async def versions(self) -> list[int]:
         """The policy version of each engine."""
@@ -153,7 +167,11 @@ class EnginePool:
     async def _sample_rollout(
         self, engine: int, request: GroupRequest, prompt_ref: Any, index: int, sink: GroupSink | None
     ) -> Rollout | None:
-        answer = await self._sample_answer(self.slots[engine], request, prompt_ref, index)
+        self._unfinished.add((request.key, index))
+        try:
+            answer = await self._sample_answer(self.slots[engine], request, prompt_ref, index)
+        finally:
+            self._unfinished.discard((request.key, index))
         if answer is None:
             self.stats = replace(self.stats, rollouts_lost=self.stats.rollouts_lost + 1)
             return None

@@ -1,0 +1,134 @@
+"""Watches the clock of a run: a phase without a sign of life is named, its stacks are kept, and the run is ended.
+
+trainer --events--> Watchdog.handle   any event of a phase is a sign of life
+                        ^
+watch() looks every few seconds; past the deadline: stacks of driver, engines and ranks -> RUN/stacks/*.txt
+                        |
+                        +-- action `retry`, sampling or evaluating: kill the engines, the pool replaces them
+                        +-- otherwise RunStopped: the run ends with one line and can be resumed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recipes.schema import WatchdogConfig
+from rewards.errors import RunStopped
+from rl.events import Event, EventSink, Note, PhaseStarted
+
+LOOK_EVERY_S = 2.0
+DUMP_TIMEOUT_S = 30.0
+NUM_NAMED = 3
+
+
+class Watchdog:
+    """An EventSink in front of `sink`.
+
+    Args:
+        run: where `stacks/` goes.
+        processes: name and process id of every engine process and learner rank on this host.
+        waiting: what the phase waits for, for instance rollouts that have not come back.
+        kill_engines: for the action `retry`.
+    """
+
+    def __init__(
+        self,
+        config: WatchdogConfig,
+        sink: EventSink,
+        run: Path,
+        *,
+        processes: Callable[[], Mapping[str, int]],
+        waiting: Callable[[], Sequence[str]],
+        kill_engines: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config, self._sink, self._run = config, sink, run
+        self._processes, self._waiting, self._kill_engines = processes, waiting, kill_engines
+        self._clock = clock
+        self._step, self._phase = 0, "start"
+        self._last_sign = clock()
+        self._num_dumps = 0
+
+    def handle(self, event: Event) -> None:
+        self._last_sign = self._clock()
+        if isinstance(event, PhaseStarted):
+            self._step, self._phase = event.step, event.phase
+        self._sink.handle(event)
+
+    def close(self) -> None:
+        self._sink.close()
+
+    async def watch(self) -> None:
+        """Runs beside the trainer, for as long as it does.
+
+        Raises:
+            RunStopped: a phase is stuck.
+        """
+        while True:
+            await asyncio.sleep(min(LOOK_EVERY_S, self._config.deadline_s / 4))
+            await self.look()
+
+    async def look(self) -> None:
+        """One look at the clock. Raises RunStopped, or retries, if the phase is past its deadline."""
+        silent_s = self._clock() - self._last_sign
+        if silent_s < self._config.deadline_s:
+            return
+        folder = self._new_folder()
+        with (folder / "driver.txt").open("w") as file:
+            for task in asyncio.all_tasks():  # a thread's stack says nothing of coroutines that wait
+                task.print_stack(file=file)
+            faulthandler.dump_traceback(file, all_threads=True)
+        await asyncio.to_thread(self._dump_processes, folder)
+        what = f"step {self._step}, phase {self._phase}: no sign of life for {silent_s:.0f} s{self._waits_for()}"
+        if self._config.action == "retry" and self._phase in ("sample", "evaluate"):
+            self.handle(Note("warning", f"{what}; engines are killed and replaced, stacks are in {folder}"))
+            self._kill_engines()
+            return
+        raise RunStopped(f"{what}; stacks are in {folder}. Resume the run, or raise launch.watchdog.deadline_s")
+
+    def _waits_for(self) -> str:
+        names = list(self._waiting())
+        if not names:
+            return ""
+        more = f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
+        return f", waiting for {', '.join(names[:NUM_NAMED])}{more}"
+
+    def _new_folder(self) -> Path:
+        self._num_dumps += 1
+        folder = self._run / "stacks" / f"step_{self._step}-{self._phase}-{self._num_dumps}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _dump_processes(self, folder: Path) -> None:
+        for name, pid in self._processes().items():
+            (folder / f"{name}.txt").write_text(stack_of(pid))
+
+
+async def beside(work: Coroutine[Any, Any, None], watch: Coroutine[Any, Any, None]) -> None:
+    """Does the work while `watch` runs beside it. What `watch` raises ends the work and is raised."""
+    tasks = [asyncio.create_task(work), asyncio.create_task(watch)]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def stack_of(pid: int) -> str:
+    """The Python stack of a process on this host by py-spy, or the reason that there is none."""
+    command = [str(Path(sys.executable).with_name("py-spy")), "dump", "--pid", str(pid), "--nonblocking"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DUMP_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"no stack of process {pid}: {error}\n"
+    return done.stdout if done.returncode == 0 else f"no stack of process {pid}: {done.stderr.strip()}\n"

@@ -1,0 +1,71 @@
+"""A driver that kills itself: `python -m tests.e2e.killer judge|learn|checkpoint STEP podium-arguments...`.
+
+SIGKILL, as a machine that loses power would: nothing is flushed, nobody is told.
+
+judge       the step's rollouts are there, its scores are not
+learn       the learner is at work, half a tenth of a second after it was asked
+checkpoint  the step's checkpoint is begun and not yet renamed into place
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+from launch.cli import main
+from launch.run_dir import RunDir
+from rewards.arena import Arena
+from rl.trainer import Trainer
+
+SOON_S = 0.05
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(where: str, at_step: int) -> None:
+    scores, learn, save = Arena.scores, Trainer._learn, Trainer._save
+
+    async def fatal_scores(self: Arena) -> Any:
+        if any(key.group_id.startswith(f"step{at_step}-") for key in self._tasks):
+            die()
+        return await scores(self)
+
+    async def fatal_learn(self: Trainer, step: int, *args: Any) -> Any:
+        if step == at_step:
+            asyncio.get_running_loop().call_later(SOON_S, die)
+        return await learn(self, step, *args)
+
+    async def fatal_save(self: Trainer, step: int) -> None:
+        if step == at_step:
+            assert isinstance(self.store, RunDir)
+            path = self.store.checkpoint_path(step)
+            threading.Thread(target=die_when, args=(path.with_name(f"{path.name}.tmp"),), daemon=True).start()
+        await save(self, step)
+
+    if where == "judge":
+        Arena.scores = fatal_scores  # type: ignore[method-assign]
+    elif where == "learn":
+        Trainer._learn = fatal_learn  # type: ignore[method-assign]
+    elif where == "checkpoint":
+        Trainer._save = fatal_save  # type: ignore[method-assign]
+    else:
+        raise SystemExit(f"unknown place {where!r}")
+
+
+def die_when(path: Any) -> None:
+    while not path.exists():
+        time.sleep(0.001)
+    die()
+
+
+if __name__ == "__main__":
+    arm(sys.argv[1], int(sys.argv[2]))
+    sys.argv = ["podium", *sys.argv[3:]]
+    main()

@@ -1,0 +1,139 @@
+"""The watchdog: when it barks, what it says and keeps, and that work ends with it."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launch.watchdog import Watchdog, beside, stack_of
+from recipes.schema import WatchdogConfig
+from rewards.errors import RunStopped
+from rl.events import Event, Note, PhaseStarted, Progress
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.seen: list[Event] = []
+
+    def handle(self, event: Event) -> None:
+        self.seen.append(event)
+
+    def close(self) -> None:
+        pass
+
+
+class Bench:
+    """A watchdog with a clock that is set by hand."""
+
+    def __init__(self, run: Path, *, action: str = "stop", processes: dict[str, int] | None = None) -> None:
+        self.now, self.kills, self.sink = 0.0, 0, Recorder()
+        self.waiting: list[str] = []
+        self.dog = Watchdog(
+            WatchdogConfig.model_validate({"deadline_s": 60.0, "action": action}),
+            self.sink,
+            run,
+            processes=lambda: processes or {},
+            waiting=lambda: self.waiting,
+            kill_engines=self._kill,
+            clock=lambda: self.now,
+        )
+
+    def _kill(self) -> None:
+        self.kills += 1
+
+
+async def test_it_is_quiet_while_there_are_signs_of_life(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.dog.handle(PhaseStarted(3, "sample", 0.0))
+    for bench.now in (59.0, 118.0, 177.0):
+        await bench.dog.look()
+        bench.dog.handle(Progress("sample", 1, 8, "rollouts"))
+    assert not (tmp_path / "stacks").exists()
+    assert len(bench.sink.seen) == 4  # events go on to whoever listens
+
+
+async def test_a_stuck_phase_is_named_with_what_it_waits_for_and_stops_the_run(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.dog.handle(PhaseStarted(3, "sample", 0.0))
+    bench.waiting = [f"rollout step3-{slot}#0/1" for slot in range(5)]
+    bench.now = 61.0
+    expected = r"step 3, phase sample: no sign of life for 61 s, waiting for .*step3-2#0/1 and 2 more; stacks are in"
+    with pytest.raises(RunStopped, match=expected) as caught:
+        await bench.dog.look()
+    assert "\n" not in str(caught.value)
+    (folder,) = (tmp_path / "stacks").iterdir()
+    assert folder.name == "step_3-sample-1"
+    assert "await bench.dog.look()" in (folder / "driver.txt").read_text()  # this test's own task
+
+
+async def test_retry_kills_the_engines_while_they_sample_and_stops_in_any_other_phase(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, action="retry")
+    bench.dog.handle(PhaseStarted(1, "sample", 0.0))
+    bench.now = 61.0
+    await bench.dog.look()
+    assert bench.kills == 1
+    assert isinstance(bench.sink.seen[-1], Note)
+    await bench.dog.look()  # the new engines have the whole deadline
+    assert bench.kills == 1
+    bench.dog.handle(PhaseStarted(1, "learn", 61.0))
+    bench.now = 122.0
+    with pytest.raises(RunStopped, match="phase learn"):
+        await bench.dog.look()
+    assert bench.kills == 1
+
+
+async def test_the_stack_of_a_hanging_process_names_the_function_that_hangs(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\ndef waits_for_godot():\n    print('up', flush=True)\n    time.sleep(60)\nwaits_for_godot()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        bench = Bench(tmp_path, processes={"engine0-1": process.pid})
+        bench.now = 61.0
+        with pytest.raises(RunStopped):
+            await bench.dog.look()
+    finally:
+        process.kill()
+        process.wait()
+    assert "waits_for_godot" in (tmp_path / "stacks" / "step_0-start-1" / "engine0-1.txt").read_text()
+
+
+def test_a_process_that_is_gone_has_no_stack_and_says_so() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    assert stack_of(process.pid).startswith(f"no stack of process {process.pid}:")
+
+
+async def test_work_ends_when_the_watchdog_barks() -> None:
+    ended = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    async def watch() -> None:
+        raise RunStopped("stuck")
+
+    with pytest.raises(RunStopped, match="stuck"):
+        await beside(work(), watch())
+    assert ended.is_set()
+
+
+async def test_the_watch_ends_with_the_work_and_its_error_is_the_one_that_counts() -> None:
+    async def fails() -> None:
+        raise ValueError("a bug")
+
+    async def watch() -> None:
+        await asyncio.sleep(60)
+
+    with pytest.raises(ValueError, match="a bug"):
+        await beside(fails(), watch())
+    await asyncio.wait_for(beside(asyncio.sleep(0, None), watch()), timeout=5)
