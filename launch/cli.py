@@ -142,6 +142,23 @@ def report(run: RunFolder) -> None:
 
 
 @app.command()
+def pairs(
+    run: RunFolder,
+    every: Annotated[bool, typer.Option("--all", help="All pairs of a group, not only its best and worst.")] = False,
+    min_margin: Annotated[float, typer.Option(min=0.0, help="Leave out pairs whose rewards differ by less.")] = 0.0,
+) -> None:
+    """Print RUN's groups as preference pairs, one JSON object a line, for DPO-style training elsewhere."""
+    import json
+
+    _must_be_run(run)
+    from launch.pairs import run_pairs
+    from launch.run_dir import RunDir
+
+    for row in run_pairs(RunDir.open(run), which="all" if every else "best_worst", min_margin=min_margin):
+        typer.echo(json.dumps(row))
+
+
+@app.command()
 def rank(
     matches: Annotated[Path, typer.Argument(metavar="MATCHES.jsonl", help="One match a line; .gz, or - for stdin.")],
     aggregator: Annotated[str, typer.Option(metavar="KIND", help="As rewards.aggregator.kind.")] = "empirical_bayes",
