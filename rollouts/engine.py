@@ -14,7 +14,7 @@ import os
 import sys
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ import numpy as np
 
 from rewards.errors import PodiumError
 from rollouts.config import EngineConfig
+from rollouts.janitor import Footprint, Janitor, footprint_of, sweep
 from rollouts.types import FinishReason, FloatArray, IntArray, SamplingSpec, VersionSpan
 
 GIB = 1024**3
@@ -59,15 +60,6 @@ class SampledAnswer:
     text: str
     finish_reason: FinishReason
     versions: tuple[VersionSpan, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Footprint:
-    """An engine's processes and its files in shared memory, on the host that it runs on."""
-
-    host: str
-    pids: tuple[int, ...]
-    shared_memory: tuple[str, ...]
 
 
 def openmp_library() -> Path | None:
@@ -127,6 +119,7 @@ class Engine:
     def __init__(self, spec: EngineSpec):
         self.spec = spec
         self._llm: Any = None
+        self._janitor: Janitor | None = None
 
     async def start(self) -> None:
         """Load the model; policy version 0 is what was loaded."""
@@ -140,6 +133,7 @@ class Engine:
             arguments["weight_transfer_config"] = WeightTransferConfig(backend=f"podium_{self.spec.transfer}")
         self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
         await self._llm.update_weight_version("0")
+        self._janitor = Janitor(self.footprint())
 
     def pids(self) -> dict[str, int]:
         """Process ids of the engine's own processes: this one, and vLLM's by their command names."""
@@ -153,15 +147,7 @@ class Engine:
 
     def footprint(self) -> Footprint:
         """What this engine would leave behind if it were killed now."""
-        pids = tuple(self.pids().values())
-        return Footprint(os.uname().nodename, pids, tuple(sorted(_shared_memory_of(pids))))
-
-    def sweep(self, left: Footprint) -> None:
-        """Take away what a dead engine on this host left in shared memory. Its processes must be gone."""
-        if left.host == os.uname().nodename:
-            _forget_openmp(left.pids)
-            for name in left.shared_memory:
-                Path(name).unlink(missing_ok=True)
+        return footprint_of(tuple(self.pids().values()))
 
     # --- sampling ---------------------------------------------------------------------------------------------
 
@@ -271,25 +257,9 @@ class Engine:
         if self._llm is not None:
             if self._llm.output_handler is not None:
                 self._llm.output_handler.cancel()  # or it reports the end that we ask for as a crash
-            processes = self.pids().values()
+            left = self.footprint()
             await asyncio.to_thread(self._llm.shutdown, SHUTDOWN_GRACE_S)
             self._llm = None
-            _forget_openmp([pid for pid in processes if pid != os.getpid()])
-
-
-def _forget_openmp(pids: Sequence[int]) -> None:
-    # The Intel OpenMP runtime registers each process in shared memory; one that vLLM killed could not take it back.
-    for pid in pids:
-        for path in Path("/dev/shm").glob(f"__KMP_REGISTERED_LIB_{pid}_*"):
-            path.unlink(missing_ok=True)
-
-
-def _shared_memory_of(pids: Sequence[int]) -> set[str]:
-    """Files of Python's shared memory (`psm_*`) that these processes have mapped."""
-    found: set[str] = set()
-    for pid in pids:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            name = line.split(maxsplit=5)[-1]
-            if name.startswith("/dev/shm/psm_"):
-                found.add(name)
-    return found
+            sweep(replace(left, pids=tuple(pid for pid in left.pids if pid != os.getpid())))
+            if self._janitor is not None:
+                self._janitor.dismiss()

@@ -18,7 +18,8 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from rewards.errors import RunStopped
-from rollouts.engine import Engine, EngineDied, EngineSpec, Footprint
+from rollouts.engine import Engine, EngineDied, EngineSpec
+from rollouts.janitor import Footprint
 
 START_TIMEOUT_S = 900.0
 
@@ -84,12 +85,9 @@ class EngineSlot:
         self.num_replaced += 1
         if self._on_replaced is not None:
             self._on_replaced(self.number, cause)
-        left = self._footprint
         ray.kill(self.handle)
         handle = await start_engine(self._spec, **self._options)
         footprint = await handle.footprint.remote()
-        if left is not None:
-            await handle.sweep.remote(left)
         if self._renew is not None:
             await self._renew(handle)
         self.handle, self._footprint = handle, footprint
