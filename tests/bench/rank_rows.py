@@ -25,7 +25,7 @@ from rewards.verdict_rows import VerdictRows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Times rankings of many rows.")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--items", type=int, default=1_000)
     parser.add_argument("--kinds", nargs="*", default=list(aggregator_kinds()))
@@ -77,8 +77,7 @@ def _by_item(scores: dict[str, Any]) -> np.ndarray:
 
 
 def _rank_correlation(x_N: np.ndarray, y_N: np.ndarray) -> float:
-    places = [np.argsort(np.argsort(values_N)) for values_N in (x_N, y_N)]
-    return float(np.corrcoef(*places)[0, 1])
+    return float(np.corrcoef(np.argsort(np.argsort(x_N)), np.argsort(np.argsort(y_N)))[0, 1])
 
 
 if __name__ == "__main__":
