@@ -6,12 +6,13 @@ board["ungrouped"].items[0]                                              # the b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from rewards.aggregator_options import aggregator_config, check_name
 from rewards.aggregators import build_aggregator
@@ -138,27 +139,17 @@ def rank_verdict_rows(
 
 
 def _ranked(items: list[str], strengths: Strengths) -> list[RankedItem]:
-    rewards_N = _numbers(strengths.rewards)
-    scores_N = rewards_N if strengths.strengths is None else _numbers(strengths.strengths)
-    stderrs_N = np.full(len(items), np.nan) if strengths.stderrs is None else _numbers(strengths.stderrs)
-    order_N = np.argsort(-scores_N, kind="stable")  # NaN, the unscored, last
-    sorted_N = scores_N[order_N]
-    num_scored = int(np.isfinite(sorted_N).sum())
-    gaps = -np.diff(sorted_N[:num_scored], prepend=np.inf)
-    leads = gaps > _SAME * (1.0 + np.abs(sorted_N[:num_scored]))
-    ranks = np.maximum.accumulate(np.where(leads, np.arange(1, num_scored + 1), 1))
+    nothing: list[float | None] = [None] * len(items)
+    scores = strengths.rewards if strengths.strengths is None else strengths.strengths
+    stderrs = strengths.stderrs or nothing
     ranked: list[RankedItem] = []
-    for place, slot in enumerate(order_N.tolist()):
-        rank = int(ranks[place]) if place < num_scored else None
-        score, stderr, reward = _or_none(scores_N, slot), _or_none(stderrs_N, slot), _or_none(rewards_N, slot)
-        ranked.append(RankedItem(items[slot], score, stderr, reward, rank))
-    return ranked
-
-
-def _numbers(values: Sequence[float | None]) -> NDArray[np.float64]:
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-
-
-def _or_none(values_N: NDArray[np.float64], slot: int) -> float | None:
-    value = float(values_N[slot])
-    return None if np.isnan(value) else value
+    scored = sorted((-score, slot) for slot, score in enumerate(scores) if score is not None)
+    rank, above = 0, math.inf
+    for place, (minus, slot) in enumerate(scored, start=1):
+        score = -minus
+        if above - score > _SAME * (1.0 + abs(score)):
+            rank = place
+        above = score
+        ranked.append(RankedItem(items[slot], score, stderrs[slot], strengths.rewards[slot], rank))
+    unscored = [slot for slot, score in enumerate(scores) if score is None]
+    return ranked + [RankedItem(items[slot], None, None, strengths.rewards[slot], None) for slot in unscored]
