@@ -5,14 +5,52 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rewards.topologies.anchor import AnchorTopology
+from rewards.topologies.double_elimination import DoubleEliminationTopology
+from rewards.topologies.heapsort import HeapsortTopology
+from rewards.topologies.live_anchors import LiveAnchorTopology
+from rewards.topologies.random_reference import RandomReferenceTopology
+from rewards.topologies.repeated_knockout import RepeatedKnockoutTopology
 from rewards.topologies.round_robin import RoundRobinTopology
 from rewards.topologies.single_elimination import SingleEliminationTopology
-from rewards.topology_config import RoundRobin, SingleElimination, TopologyConfig
+from rewards.topologies.sliding_window import SlidingWindowTopology
+from rewards.topologies.swiss import SwissTopology
+from rewards.topology_config import (
+    Anchor,
+    DoubleElimination,
+    Heapsort,
+    RandomReference,
+    RepeatedKnockout,
+    RoundRobin,
+    SingleElimination,
+    SlidingWindow,
+    Swiss,
+    TopologyConfig,
+)
 from rewards.types import Topology
+
+
+def _anchor(config: Anchor) -> Topology:
+    if config.anchors == "best_median_worst":
+        return LiveAnchorTopology()
+    return AnchorTopology(
+        config.anchors,
+        min_informativeness=config.min_informativeness,
+        min_decided=config.min_decided,
+        max_switches=config.max_switches,
+    )
+
 
 _BUILDERS: dict[type, Callable[[Any], Topology]] = {
     RoundRobin: lambda config: RoundRobinTopology(),
+    Anchor: _anchor,
+    RandomReference: lambda config: RandomReferenceTopology(),
     SingleElimination: lambda config: SingleEliminationTopology(config.seeding),
+    DoubleElimination: lambda config: DoubleEliminationTopology(config.seeding),
+    Swiss: lambda config: SwissTopology(config.rounds, config.seeding),
+    RepeatedKnockout: lambda config: RepeatedKnockoutTopology(config.repeats),
+    SlidingWindow: lambda config: SlidingWindowTopology(config.passes, config.seeding),
+    Heapsort: lambda config: HeapsortTopology(config.seeding),
 }
 
 
