@@ -141,6 +141,33 @@ def report(run: RunFolder) -> None:
     typer.echo(write_report(run))
 
 
+@app.command("eval")
+def evaluate(
+    run: RunFolder,
+    steps: Annotated[
+        list[int] | None, typer.Option("--step", min=1, help="Checkpoint that takes part; may be repeated.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let RUN's checkpoints and the starting model meet on the held-out prompts; prints the ladder."""
+    import json
+
+    _must_be_run(run)
+    from launch.eval import evaluate as evaluate_run
+    from launch.eval import ladder_text
+    from launch.run_dir import RunDir
+    from recipes.load import load_recipe
+
+    loaded = load_recipe(run / "recipe.json", overrides or ())
+    path = evaluate_run(loaded, RunDir.open(run), steps=steps or (), say=lambda text: typer.echo(text, err=True))
+    result = json.loads(path.read_text())
+    if as_json:
+        _print_json(result)
+    else:
+        typer.echo(ladder_text(result))
+
+
 @app.command()
 def pairs(
     run: RunFolder,

@@ -9,16 +9,11 @@ The only place that knows which engine, judge or service stands behind the proto
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
-
-import ray
 
 from launch.devices import Device, engine_specs, resolve_device, sync_backend
 from launch.gpu_placement import place
@@ -28,6 +23,7 @@ from launch.progress import ProgressMeter
 from launch.prompts import RunPrompts
 from launch.report import write_report
 from launch.run_dir import RunDir
+from launch.session import ray_session, signals_cancel
 from launch.tracking.tracker import make_tracker
 from launch.watchdog import Watchdog, beside
 from recipes.load import LoadedRecipe, dump_resolved
@@ -44,8 +40,6 @@ from rollouts.models import load_tokenizer, resolve_model
 from rollouts.pool import EnginePool, candidate_of
 from rollouts.tasks import build_task
 from rollouts.types import Group
-
-OBJECT_STORE_BYTES = 1024**3
 
 
 def train(loaded: LoadedRecipe, *, resume: Path | None = None) -> Path:
@@ -88,8 +82,8 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir) -> None:
     async with AsyncExitStack() as stack:
         tracker = make_tracker(recipe, run)
         stack.callback(tracker.close)
-        stack.enter_context(_signals_cancel())
-        stack.enter_context(_ray(recipe))
+        stack.enter_context(signals_cancel())
+        stack.enter_context(ray_session(recipe))
         watchdog = Watchdog(
             recipe.launch.watchdog,
             tracker,
@@ -196,35 +190,3 @@ def _audit(recipe: Recipe, device: Device) -> Any:
             yield make_sink(rewards.model_copy(update={"gates": ()}), judge, seed=recipe.seed, carry_prior=False)
 
     return open_audit
-
-
-@contextmanager
-def _ray(recipe: Recipe) -> Iterator[None]:
-    """Join the cluster that the recipe or $RAY_ADDRESS names, or start a private one that ends with us."""
-    address = recipe.launch.ray_address or os.environ.get("RAY_ADDRESS")
-    if address:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-    else:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            object_store_memory=OBJECT_STORE_BYTES,
-        )
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
-def _signals_cancel() -> Iterator[None]:
-    """SIGTERM ends the run as Ctrl-C does: by cancelling its task, so that everything started is stopped."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)

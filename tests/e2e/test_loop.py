@@ -15,6 +15,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from launch import tables
 from launch.run_dir import RunDir
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -175,3 +176,29 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(exported: Path, tmp_path: P
     assert summary is not None
     assert json.loads((path / "summary.json").read_text())["steps"] == 3
     assert wait_until_gone("resume") == []
+
+
+def test_checkpoints_and_the_starting_model_meet_on_a_ladder(run: RunDir) -> None:
+    done = subprocess.run(
+        podium("eval", str(run.path), "--step", "3", "--set", "rollouts.engines=1", "--json"),
+        env=environment() | {"PODIUM_TEST_MARK": "eval"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    result = json.loads(done.stdout)
+    start, last = result["players"]
+    assert (start["name"], start["strength"], last["name"], result["best_step"]) == ("start", 0.0, "step 3", 3)
+    assert last["ci95"][0] <= last["strength"] <= last["ci95"][1]
+    assert 0.0 <= result["best_against_start"]["length_controlled_win_rate"] <= 1.0
+    assert result["num_prompts"] == 4
+    assert json.loads((run.path / "ladder.json").read_text()) == result
+    assert tables.read(run.path / "evaluation" / "ladder.parquet").num_rows == 4
+    assert wait_until_gone("eval") == []
+
+    refused = subprocess.run(
+        podium("eval", str(run.path), "--step", "9"), env=environment(), capture_output=True, text=True, timeout=60
+    )
+    assert refused.returncode == 2
+    assert "--step 9: " in refused.stderr
