@@ -16,8 +16,8 @@ from rewards.types import Pairing, TournamentState
 class SlidingWindowTopology:
     """K passes, at most K(N-1) - K(K-1)/2 matches with K <= N-1 (PRP sliding-K, arXiv 2306.17563).
 
-    Each pass is a chain, so a pass is N-1 serial rounds; the next pass follows two places behind, so all K take
-    N-1 + 2(K-1) serial rounds at most. Two who met before are not asked again: their verdict is used once more, so the
+    Each pass is a chain; the next one starts two matches later and is one match shorter, so all K take N+K-2 serial
+    rounds at most. Two who met before are not asked again: their verdict is used once more, so the
     count is exact only for K = 1 (N-1). Pass k leaves the k-1 places above it alone. After K passes of a transitive
     judge the K best stand in order; for K = N-1 all do. The rest keep much of the first order.
 

@@ -45,7 +45,7 @@ def test_the_second_pass_follows_two_places_behind() -> None:
 def test_serial_rounds_are_as_stated() -> None:
     topology, num_candidates, passes = SlidingWindowTopology(3), 9, 3
     results: Results = {}
-    for _ in range(num_candidates - 1 + 2 * (passes - 1)):
+    for _ in range(num_candidates + passes - 2):
         state = TournamentState(num_candidates, frozenset(range(num_candidates)), True, results, 0, falling(9))
         results |= {pairing: RISING(pairing) for pairing in topology.playable(state)}
     state = TournamentState(num_candidates, frozenset(range(num_candidates)), True, results, 0, falling(9))
