@@ -35,12 +35,16 @@ class Footprint:
 
 def footprint_of(pids: Sequence[int]) -> Footprint:
     """What these processes of this host would leave behind if they were killed now."""
-    files: set[str] = set()
+    mapped: set[int] = set()
     for pid in pids:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            path = Path(line.split(maxsplit=5)[-1])
-            if path.parent == SHARED_MEMORY and path.name.startswith(KINDS):
-                files.add(str(path))
+            _, _, _, _, inode, *name = line.split(maxsplit=5)
+            if name and name[0].startswith(f"{SHARED_MEMORY}/"):
+                mapped.add(int(inode))
+    # By inode: a semaphore is mapped under the name that it had before it got its own.
+    files = [
+        str(path) for path in SHARED_MEMORY.iterdir() if path.name.startswith(KINDS) and path.stat().st_ino in mapped
+    ]
     return Footprint(os.uname().nodename, tuple(pids), tuple(sorted(files)))
 
 

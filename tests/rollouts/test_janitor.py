@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -63,10 +64,15 @@ def janitors() -> list[int]:
 
 def test_a_footprint_names_the_processes_and_the_shared_memory_that_they_have_mapped() -> None:
     memory = SharedMemory(create=True, size=64)
+    before = set(SHARED_MEMORY.glob("sem.mp-*"))
+    lock = multiprocessing.get_context("spawn").Lock()
+    (semaphore,) = set(SHARED_MEMORY.glob("sem.mp-*")) - before
     try:
         left = footprint_of([os.getpid()])
         assert left.pids == (os.getpid(),)
         assert str(SHARED_MEMORY / memory.name.removeprefix("/")) in left.shared_memory
+        assert str(semaphore) in left.shared_memory
+        assert lock is not None
     finally:
         memory.close()
         memory.unlink()
