@@ -40,7 +40,7 @@ class SwissTopology:
             return []
         first_order = lots(state)[0] if self._seeding == "random" else by_prior(state)
         table = Table([i for i in first_order if i in state.arrived])
-        for match_round in range(1, self._num_rounds(len(state.arrived)) + 1):
+        for match_round in range(1, swiss_rounds(self._rounds, len(state.arrived)) + 1):
             if match_round == 1:
                 pairs, bye = _first_round(first_order, state, known)
             else:
@@ -54,11 +54,13 @@ class SwissTopology:
 
     def max_matches(self, num_candidates: int) -> int:
         """Exact."""
-        return num_candidates // 2 * self._num_rounds(num_candidates)
+        return num_candidates // 2 * swiss_rounds(self._rounds, num_candidates)
 
-    def _num_rounds(self, num_candidates: int) -> int:
-        default = num_rounds(num_candidates)
-        return min(self._rounds or default, max(default, num_candidates // 2))
+
+def swiss_rounds(wanted: int | None, num_candidates: int) -> int:
+    """Rounds that are played: the wanted ones or ceil(log2 N), as long as nobody need meet twice."""
+    default = num_rounds(num_candidates)
+    return min(wanted or default, max(default, num_candidates // 2))
 
 
 class Table:

@@ -6,6 +6,7 @@ A new kind adds its configs to KINDS, with its exact count where the format fixe
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, log2
@@ -14,6 +15,7 @@ from typing import get_args
 import pytest
 
 from rewards.topologies import build_topology
+from rewards.topologies.least import least_matches
 from rewards.topology_config import (
     Anchor,
     DoubleElimination,
@@ -92,7 +94,9 @@ class TestContract:
         patterns = [random_results(num_candidates, values) for values in VERDICTS]
         for result_of in [*patterns, transitive(num_candidates, num_candidates)]:
             results = play_at_once(topology, num_candidates, result_of, seed=num_candidates + 1)
-            assert {i for pairing in results for i in (pairing.a, pairing.b)} == set(range(num_candidates))
+            played = Counter(i for pairing in results for i in (pairing.a, pairing.b))
+            assert set(played) == set(range(num_candidates))
+            assert min(played.values()) >= least_matches(kind.config, num_candidates)
             if kind.exact is not None:
                 assert len(results) == topology.max_matches(num_candidates) == kind.exact(num_candidates)
 
