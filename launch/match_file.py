@@ -61,7 +61,6 @@ def read_plain(data: bytes) -> VerdictRows | None:
             read_options=pa_json.ReadOptions(block_size=_BLOCK_BYTES),
             parse_options=pa_json.ParseOptions(explicit_schema=pa.schema(fields), unexpected_field_behavior="ignore"),
         )
-        table.validate(full=True)
     except pa.ArrowInvalid:
         return None
     # A second object on a line, or a null, is a row more than lines.

@@ -277,6 +277,13 @@ def test_both_readings_agree_on_good_files(newline: str) -> None:
     assert columns(plain) == columns(read_lines(data).rows)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    for text in (GOOD, "\n" + GOOD):  # by pyarrow, and line by line
+        path.write_text(text, encoding="utf-8-sig")
+        assert columns(read_matches(path))[0] == ["x"]
+
+
 def test_nulls_stand_for_absent_optional_keys(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     path.write_text('{"a": "x", "b": "y", "score": 1, "weight": null, "group": null, "judge": null}\n')

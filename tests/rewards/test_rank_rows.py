@@ -19,6 +19,7 @@ from rewards.aggregators import build_aggregator
 from rewards.errors import UserError
 from rewards.rank_rows import UNGROUPED, RankedGroup, rank_rows
 from rewards.types import Call, Match, MatchLog, Pairing, Verdict
+from rewards.verdict_rows import VerdictRows, encode, group_tables
 
 property_test = settings(deadline=None, max_examples=40)
 
@@ -111,6 +112,19 @@ def test_weights_judges_and_items_without_weight() -> None:
     assert group.num_matches == 2
     by_judge = rank_rows(**columns, judge=["j", "k", "l"], judge_weights={"j": 3.0, "l": 0.0})[UNGROUPED]
     assert by_judge == group
+
+
+def test_tables_say_what_their_numbers_mean() -> None:
+    """One fraction anywhere makes all groups probabilities, because a batch has one kind."""
+    for scores, kind in (([1.0, 0.5, 0.0], "hard"), ([1.0, 0.25, 0.0], "probability")):
+        a, b = encode("xyx", "yzz")
+        rows = VerdictRows(a, b, np.array(scores), np.ones(3), encode("gfg")[0])
+        tables = group_tables(rows, {})
+        assert [(group.name, group.items, group.table.kind) for group in tables] == [
+            ("f", ["y", "z"], kind),
+            ("g", ["x", "y", "z"], kind),
+        ]
+        assert all(group.table.symmetric and not group.table.one_order for group in tables)
 
 
 def test_strengths_are_the_score_where_there_are_any() -> None:
