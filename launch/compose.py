@@ -82,7 +82,8 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir) -> None:
     async with AsyncExitStack() as stack:
         tracker = make_tracker(recipe, run)
         stack.callback(tracker.close)
-        stack.enter_context(signals_cancel())
+        trainer: Trainer | None = None
+        stack.enter_context(signals_cancel(lambda: trainer is not None and trainer.request_stop()))
         stack.enter_context(ray_session(recipe))
         watchdog = Watchdog(
             recipe.launch.watchdog,
@@ -123,6 +124,7 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir) -> None:
         stack.push_async_callback(pool.stop)
 
         async def work() -> None:
+            nonlocal trainer
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(pool.start())
                 tasks.create_task(

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import ray
@@ -37,11 +37,16 @@ def ray_session(recipe: Recipe) -> Iterator[None]:
 
 
 @contextmanager
-def signals_cancel() -> Iterator[None]:
-    """SIGTERM ends the run as Ctrl-C does: by cancelling its task, so that everything started is stopped."""
+def signals_cancel(stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """SIGTERM asks `stop` to end the work in good order; where it says False, the task is cancelled, as by Ctrl-C."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+
+    def on_term() -> None:
+        if not stop():
+            task.cancel()
+
+    loop.add_signal_handler(signal.SIGTERM, on_term)
     try:
         yield
     finally:

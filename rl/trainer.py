@@ -10,9 +10,10 @@ are on disk before they are learned from, so a run that was killed learns from t
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -27,6 +28,9 @@ from rl.objectives import Objective
 from rl.train_batch import TrainBatch, build_train_batch
 from rl.types import TrainGroup
 from rollouts.types import Group, GroupRequest
+
+Judged = tuple[list[Group], list[GroupScore]]
+"""A step's groups and what the reward side says of each."""
 
 
 class Engines(Protocol):
@@ -106,6 +110,10 @@ class Trainer:
     _judge_calls: float = field(default=0.0, init=False)
     _totals: dict[str, float] = field(default_factory=dict, init=False)
     _asleep: bool = field(default=False, init=False)
+    _saved_step: int = field(default=0, init=False)
+    _in_steps: bool = field(default=False, init=False)
+    _stopping: bool = field(default=False, init=False)
+    _sampling: asyncio.Future[Judged] | None = field(default=None, init=False)
 
     async def run(self) -> dict[str, Any]:
         """Train to the last step; returns what summary.json holds.
@@ -115,15 +123,44 @@ class Trainer:
         """
         self._totals["start"] = self._totals.get("start", 0.0) + self.start_s
         await self._prepare()
+        self._in_steps = True
         for step in range(self.first_step, self.rl.num_steps + 1):
             self._seconds = {}
-            groups, scores = await self._sample_and_judge(step)
+            groups, scores = await self._interruptible(step, self._sample_and_judge(step))
             metrics = await self._learn(step, groups, scores)
             metrics |= await self._sync(step)
             metrics |= await self._evaluate(step)
-            await self._save(step)
+            await self._save(step, asked=self._stopping)
             self._report(step, metrics)
+            if self._stopping:
+                raise asyncio.CancelledError
+        self._in_steps = False
         return await self._finish()
+
+    def request_stop(self) -> bool:
+        """End the run in good order: sampling is broken off, a step that is being learned is finished; both are saved.
+
+        Returns:
+            False before the first and after the last step, where there is nothing to save: cancel the run instead.
+        """
+        if not self._in_steps:
+            return False
+        self._stopping = True
+        if self._sampling is not None:
+            self._sampling.cancel()
+        return True
+
+    async def _interruptible(self, step: int, sampling: Coroutine[Any, Any, Judged]) -> Judged:
+        """The result; a requested stop saves the step before this one."""
+        self._sampling = asyncio.ensure_future(sampling)
+        try:
+            return await self._sampling
+        except asyncio.CancelledError:
+            if self._stopping and step > 1:
+                await self._save(step - 1, asked=True)
+            raise
+        finally:
+            self._sampling = None
 
     # --- the verbs --------------------------------------------------------------------------------------------
 
@@ -145,7 +182,7 @@ class Trainer:
         self._leave()
         self._keep_totals()
 
-    async def _sample_and_judge(self, step: int) -> tuple[list[Group], list[GroupScore]]:
+    async def _sample_and_judge(self, step: int) -> Judged:
         if self.store.has_groups(step):
             self.events.handle(Note("info", f"step {step}: learning from the groups on disk"))
             groups, scores = self.store.load_groups(step)
@@ -217,8 +254,10 @@ class Trainer:
         prompt_ids = [group.prompt.id for group in self._start_answers]
         return tally(prompt_ids, pairs, scores, self.evaluation, seed=self.seed)
 
-    async def _save(self, step: int) -> None:
-        if step != self.rl.num_steps and step % self.rl.checkpoint.every != 0:
+    async def _save(self, step: int, *, asked: bool = False) -> None:
+        """A checkpoint where one is due or `asked` for; one that is there already is not written again."""
+        due = step == self.rl.num_steps or step % self.rl.checkpoint.every == 0
+        if not (due or asked) or self._saved_step == step:
             return
         self._enter("save", step)
         extra = {
@@ -228,6 +267,7 @@ class Trainer:
             "totals": _sum(self._totals, self._seconds),  # the step is not over, but its phases so far count
         }
         await self.learner.save(self.store.checkpoint_path(step), extra)
+        self._saved_step = step
         self.store.prune_checkpoints(self.rl.checkpoint.keep)
 
     async def _finish(self) -> dict[str, Any]:
@@ -292,6 +332,7 @@ class Trainer:
     def restore(self, extra: Mapping[str, Any]) -> None:
         """Go on after the checkpoint whose `extra` this is."""
         self.first_step = int(extra["step"]) + 1
+        self._saved_step = int(extra["step"])
         self.sink.prior = extra["prior"]
         self._judge_calls = float(extra["judge_calls"])
         self._totals = dict(extra["totals"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from typing import Any
 
 import pytest
 
@@ -136,6 +138,69 @@ async def test_colocated_engines_that_did_not_sleep_are_not_woken() -> None:
     run.sink.reliability = 0.0
     await run.trainer(rl=RL.model_copy(update={"min_batch_reliability": 0.1}), colocated=True).run()
     assert [line for line in run.log if line.startswith(("sleep", "wake"))] == []
+
+
+# --- a requested stop ----------------------------------------------------------------------------------------------
+
+
+async def test_a_stop_while_sampling_saves_the_step_before_and_ends_the_run() -> None:
+    run = FakeRun()
+    trainer = run.trainer(rl=RL.model_copy(update={"num_steps": 9, "checkpoint": CheckpointConfig(every=5, keep=1)}))
+    sampled = run.engines.sample
+
+    async def sample(requests: Any, sink: Any = None) -> Any:
+        if requests[0].key.group_id.startswith("step3-"):
+            assert trainer.request_stop()
+            await asyncio.sleep(60)
+        return await sampled(requests, sink)
+
+    run.engines.sample = sample  # type: ignore[method-assign]
+    with pytest.raises(asyncio.CancelledError):
+        await trainer.run()
+    assert [line for line in run.log if line.startswith("save checkpoint")] == ["save checkpoint 2"]
+    assert run.log.count("learn") == 2
+    assert sorted(steps_done(run)) == [1, 2]
+
+
+async def test_a_stop_while_learning_finishes_the_step_and_saves_it() -> None:
+    run = FakeRun()
+    trainer = run.trainer(rl=RL.model_copy(update={"num_steps": 9, "checkpoint": CheckpointConfig(every=5, keep=1)}))
+    learned = run.learner.step
+
+    async def step(groups: Any) -> Any:
+        if run.log.count("learn") == 1:
+            assert trainer.request_stop()
+        return await learned(groups)
+
+    run.learner.step = step  # type: ignore[method-assign]
+    with pytest.raises(asyncio.CancelledError):
+        await trainer.run()
+    assert [line for line in run.log if line.startswith("save checkpoint")] == ["save checkpoint 2"]
+    assert sorted(steps_done(run)) == [1, 2]
+
+
+async def test_a_checkpoint_that_is_there_is_not_written_again_and_step_0_is_never_saved() -> None:
+    for at_step, saved in ((1, []), (2, ["save checkpoint 1"])):
+        run = FakeRun()
+        trainer = run.trainer()
+        sampled = run.engines.sample
+
+        async def sample(
+            requests: Any, sink: Any = None, *, at_step: int = at_step, trainer: Any = trainer, sampled: Any = sampled
+        ) -> Any:
+            if requests[0].key.group_id.startswith(f"step{at_step}-"):
+                assert trainer.request_stop()
+                await asyncio.sleep(60)
+            return await sampled(requests, sink)
+
+        run.engines.sample = sample  # type: ignore[method-assign]
+        with pytest.raises(asyncio.CancelledError):
+            await trainer.run()
+        assert [line for line in run.log if line.startswith("save checkpoint")] == saved
+
+
+async def test_before_the_first_step_there_is_nothing_to_save() -> None:
+    assert not FakeRun().trainer().request_stop()
 
 
 # --- no update -----------------------------------------------------------------------------------------------------
