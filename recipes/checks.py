@@ -14,6 +14,7 @@ from rewards.config import TournamentRewards
 from rewards.gate_config import CopyRatioGate, LengthGate
 from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, VerdictTokensJudge
 from rewards.topology_config import SingleElimination
+from rl.zero import stage_fault
 from rollouts.config import FreeformTask, PackageLinesSource
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ def counts(recipe: Recipe) -> Iterator[Fault]:
     if rollouts.engines_per_node is not None and rollouts.engines_per_node > rollouts.engines:
         rule = f"is more than rollouts.engines {rollouts.engines}; lower it or leave it out"
         yield ("rollouts", "engines_per_node"), rule
+
+
+def learner(recipe: Recipe) -> Iterator[Fault]:
+    if (fault := stage_fault(recipe.rl.learner)) is not None:
+        yield ("rl", "learner", "zero_stage"), fault
 
 
 def evaluation(recipe: Recipe) -> Iterator[Fault]:
@@ -186,7 +192,15 @@ def named_fields(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
             yield (*path, "reference_field"), judge.reference_field
 
 
-CHECKS: tuple[Callable[[Recipe], Iterator[Fault]], ...] = (lengths, counts, evaluation, devices, judging, fields)
+CHECKS: tuple[Callable[[Recipe], Iterator[Fault]], ...] = (
+    lengths,
+    counts,
+    learner,
+    evaluation,
+    devices,
+    judging,
+    fields,
+)
 
 
 def cross_faults(recipe: Recipe) -> list[Fault]:

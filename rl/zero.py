@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rewards.errors import UserError
-from rl.config import RLConfig
+from rl.config import LearnerConfig, RLConfig
 
 PERSISTENT_NUMEL = 100_000
 """ZeRO-3 leaves smaller parameters whole on every rank."""
@@ -13,13 +13,20 @@ PERSISTENT_NUMEL = 100_000
 MAX_BUCKET_NUMEL = 500_000_000
 
 
+def stage_fault(learner: LearnerConfig) -> str | None:
+    """Why DeepSpeed cannot train with this `zero_stage`, with the cure; None where it can."""
+    if learner.zero_stage == 0 and learner.dtype == "bfloat16":
+        return (
+            "stage 0 cannot add up bfloat16 gradients in float32; use zero_stage: 1 (the same arithmetic, with the "
+            "optimizer shared out among the ranks) or dtype: float32"
+        )
+    return None
+
+
 def check_learner(config: RLConfig) -> None:
     """Raises UserError for what DeepSpeed cannot do."""
-    if config.learner.zero_stage == 0 and config.learner.dtype == "bfloat16":
-        raise UserError(
-            "rl.learner.zero_stage: stage 0 cannot add up bfloat16 gradients in float32; use zero_stage: 1 (the same "
-            "arithmetic, with the optimizer shared out among the ranks) or dtype: float32"
-        )
+    if (fault := stage_fault(config.learner)) is not None:
+        raise UserError(f"rl.learner.zero_stage: {fault}")
 
 
 def deepspeed_config(config: RLConfig, device: str, numel: int | None = None) -> dict[str, Any]:
