@@ -17,7 +17,7 @@ def offered(topology: Topology, state: TournamentState, rng: random.Random | Non
     assert len(set(playable)) == len(playable), "a pairing is offered twice"
     assert not set(playable) & set(state.results), "a pairing was played already"
     assert all({pairing.a, pairing.b} <= state.arrived for pairing in playable), "somebody is not there"
-    if rng is not None:
+    if rng is not None and rng.random() < 0.3:
         items, arrived = list(state.results.items()), list(state.arrived)
         rng.shuffle(items)
         rng.shuffle(arrived)
