@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rewards.config import RewardsConfig, TournamentRewards
 from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, PythonJudge
 from rewards.topologies import build_topology
+from rewards.topology_config import Adaptive
 from rewards.types import VerdictKind
 
 if TYPE_CHECKING:
@@ -48,6 +49,15 @@ def calls_per_group(rewards: RewardsConfig, group_size: int) -> int:
     return build_topology(rewards.topology).max_matches(group_size) * calls_per_match(rewards)
 
 
+def calls_per_step(rewards: RewardsConfig, group_size: int, num_groups: int) -> int:
+    """Of a step's groups together: a batch topology has one budget for all, of which one group may get most."""
+    most = calls_per_group(rewards, group_size) * num_groups
+    if isinstance(rewards, TournamentRewards) and isinstance(rewards.topology, Adaptive):
+        opening = (group_size + 1) // 2 * calls_per_match(rewards)
+        most = min(most, num_groups * max(rewards.topology.calls_per_group, opening))
+    return most
+
+
 def num_evaluations(num_steps: int, every: int | None) -> int:
     """Every so many steps, and always after the last."""
     return 1 if every is None else num_steps // every + (num_steps % every != 0)
@@ -58,7 +68,7 @@ def judge_calls(recipe: Recipe) -> JudgeCalls:
     evaluation = recipe.evaluation
     games = evaluation.num_prompts * evaluation.rollouts_per_prompt
     per_group = calls_per_group(recipe.rewards, recipe.rollouts.group_size)
-    per_step = per_group * recipe.rollouts.prompts_per_step
+    per_step = calls_per_step(recipe.rewards, recipe.rollouts.group_size, recipe.rollouts.prompts_per_step)
     per_evaluation = 0
     if isinstance(recipe.rewards, TournamentRewards):
         per_evaluation = games * (1 if is_symmetric(recipe.rewards.judge) else 2)

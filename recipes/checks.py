@@ -13,7 +13,7 @@ from recipes.bounds import calls_per_match, judge_calls
 from rewards.config import TournamentRewards
 from rewards.gate_config import CopyRatioGate, LengthGate
 from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, VerdictTokensJudge
-from rewards.topology_config import SingleElimination
+from rewards.topologies.least import least_matches
 from rl.zero import stage_fault
 from rollouts.config import FreeformTask, PackageLinesSource
 
@@ -159,11 +159,8 @@ def _judge_faults(recipe: Recipe, judge: JudgeConfig, path: KeyPath) -> Iterator
 
 
 def _least_verdicts(rewards: TournamentRewards, group_size: int) -> int:
-    """Verdicts of the rollout that plays least: one bracket match, after one against the anchor if there is one."""
-    matches = group_size - 1
-    if isinstance(rewards.topology, SingleElimination):
-        matches = 2 if rewards.topology.seeding == "anchor" else 1
-    return matches * calls_per_match(rewards)
+    """Verdicts that a rollout gets at least, if no call fails."""
+    return least_matches(rewards.topology, group_size) * calls_per_match(rewards)
 
 
 def fields(recipe: Recipe) -> Iterator[Fault]:

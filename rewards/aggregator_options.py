@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
 from rewards.aggregator_config import AggregatorConfig
 from rewards.errors import UserError
-from rewards.strict import StrictModel
-
-
-def aggregator_kinds() -> dict[str, type[StrictModel]]:
-    """Every kind of `AggregatorConfig` by its name, in the order of the union."""
-    union = get_args(AggregatorConfig)[0]
-    return {get_args(config.model_fields["kind"].annotation)[0]: config for config in get_args(union)}
+from rewards.strict import config_kinds
 
 
 def aggregator_config(kind: str, options: Mapping[str, Any]) -> Any:
@@ -28,7 +22,7 @@ def aggregator_config(kind: str, options: Mapping[str, Any]) -> Any:
     Raises:
         UserError: an unknown kind (the nearest name is told), an unknown option, or a value that its rule refuses.
     """
-    kinds = aggregator_kinds()
+    kinds = config_kinds(AggregatorConfig)
     check_name("aggregator", kind, kinds)
     for name in options:
         check_name(f"option of aggregator {kind}", name, kinds[kind].model_fields.keys() - {"kind"})

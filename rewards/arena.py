@@ -14,12 +14,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from rewards.aggregators import build_aggregator, reward_unit
+from rewards.batch_rounds import play_rounds
 from rewards.calling import Caller
 from rewards.config import TournamentRewards
 from rewards.gate_rewards import merge_gated
 from rewards.topologies import build_topology
 from rewards.tournament import Tournament
-from rewards.types import Call, Candidate, Gate, GroupKey, GroupScore, Judge, Prior, Prompt, Strengths
+from rewards.types import BatchTopology, Call, Candidate, Gate, GroupKey, GroupScore, Judge, Prior, Prompt, Strengths
 
 
 class Arena:
@@ -66,7 +67,7 @@ class Arena:
             raise ValueError(f"group {key} is already open")
         tournament = Tournament(key, prompt, num_candidates, self._gates, seed=self._seed)
         self._tournaments[key] = tournament
-        play = tournament.play(self._topology, self._judge, self._caller, self._config.orders, self._on_call)
+        play = tournament.play(self._topology.playable, self._judge, self._caller, self._config.orders, self._on_call)
         self._tasks[key] = asyncio.create_task(play, name=f"tournament {key}")
 
     async def add(self, key: GroupKey, index: int, candidate: Candidate) -> None:
@@ -95,6 +96,10 @@ class Arena:
         tournaments = [self._tournaments.pop(key) for key in keys]
         for key in keys:
             del self._tasks[key]
+        if isinstance(self._topology, BatchTopology):
+            await play_rounds(
+                self._topology, tournaments, self._judge, self._caller, self._config.orders, self._on_call
+            )
         logs = [tournament.log(self._judge) for tournament in tournaments]
         fitted, prior = await asyncio.to_thread(self._aggregator.fit, logs, self.prior)
         if self._carry_prior:

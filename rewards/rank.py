@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import difflib
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
-from rewards.aggregator_config import EmpiricalBayes, RankQuantile, WinRate
+from rewards.aggregator_config import AggregatorConfig
+from rewards.aggregator_options import check_name
 from rewards.arena import Arena
 from rewards.config import CallLimits, TournamentRewards
 from rewards.errors import JudgeFailure, UserError
 from rewards.judge_config import PythonJudge
-from rewards.strict import StrictModel
-from rewards.topology_config import RoundRobin, SingleElimination
+from rewards.strict import StrictModel, config_kinds
+from rewards.topology_config import TopologyConfig
 from rewards.types import Candidate, GroupKey, GroupScore, Prior, Prompt, Verdict, VerdictKind
 
 Orders = Literal["first", "random", "both"]
@@ -30,12 +30,8 @@ CompareValue = float | None
 Compare = Callable[[int, int], CompareValue | Awaitable[CompareValue]]
 CompareInGroup = Callable[[int, int, int], CompareValue | Awaitable[CompareValue]]
 
-_TOPOLOGIES: dict[str, type[StrictModel]] = {"round_robin": RoundRobin, "single_elimination": SingleElimination}
-_AGGREGATORS: dict[str, type[StrictModel]] = {
-    "win_rate": WinRate,
-    "rank_quantile": RankQuantile,
-    "empirical_bayes": EmpiricalBayes,
-}
+_TOPOLOGIES: dict[str, type[StrictModel]] = config_kinds(TopologyConfig)
+_AGGREGATORS: dict[str, type[StrictModel]] = config_kinds(AggregatorConfig)
 
 
 def rank_group(
@@ -55,8 +51,8 @@ def rank_group(
         num_candidates: at least 2.
         compare: `compare(i, j)`, i shown first: P(i beats j) in [0, 1], or None when there is no verdict; sync or
             async. Raise `JudgeFailure` to be asked again. A sync function is called on one thread, one pair at a time.
-        topology: "round_robin" or "single_elimination".
-        aggregator: "empirical_bayes", "win_rate" or "rank_quantile".
+        topology: a kind of `rewards/topology_config.py`: "round_robin", "swiss", "adaptive", ...
+        aggregator: a kind of `rewards/aggregator_config.py`: "empirical_bayes", "win_rate", ...
         orders: "both" asks (i, j) and (j, i); "random" one of them by lot; "first" the lower index first.
         verdict: what the number means: "probability"; "hard" (1, 0.5 or 0); "score" (any finite number, > 0 if i is
             better, never read as a probability).
@@ -151,17 +147,17 @@ def _config(
     topology: str, aggregator: str, orders: str, verdict: str, options: dict[str, Any]
 ) -> tuple[TournamentRewards, PythonJudge]:
     """Sorts the options into the sections of a recipe and lets the recipe's own rules judge them."""
-    _check_name("topology", topology, _TOPOLOGIES)
-    _check_name("aggregator", aggregator, _AGGREGATORS)
-    _check_name("orders", orders, get_args(Orders))
-    _check_name("verdict", verdict, get_args(VerdictKind))
+    check_name("topology", topology, _TOPOLOGIES)
+    check_name("aggregator", aggregator, _AGGREGATORS)
+    check_name("orders", orders, get_args(Orders))
+    check_name("verdict", verdict, get_args(VerdictKind))
     sections: dict[str, dict[str, Any]] = {"topology": {}, "aggregator": {}, "calls": {}, "judge": {}, "": {}}
     owners = dict.fromkeys(_TOPOLOGIES[topology].model_fields, "topology")
     owners |= dict.fromkeys(_AGGREGATORS[aggregator].model_fields, "aggregator")
     owners |= dict.fromkeys(CallLimits.model_fields, "calls") | {"symmetric": "judge", "min_verdicts": ""}
     del owners["kind"]
     for name, value in options.items():
-        _check_name(f"option of rank_group with {topology} and {aggregator}", name, owners)
+        check_name(f"option of rank_group with {topology} and {aggregator}", name, owners)
         sections[owners[name]][name] = tuple(value) if isinstance(value, list) else value
     try:
         judge = PythonJudge.model_validate(
@@ -182,14 +178,6 @@ def _config(
         path = [str(part) for part in fault["loc"] if part not in (*sections, topology, aggregator)]
         raise UserError(f"{'.'.join(path)}: {fault['msg']}, got {fault['input']!r}") from None
     return config, judge
-
-
-def _check_name(what: str, name: str, known: Iterable[str]) -> None:
-    names = sorted(known)
-    if name not in names:
-        nearest = difflib.get_close_matches(str(name), names, n=1)
-        cure = f"did you mean {nearest[0]!r}?" if nearest else f"choose from {', '.join(names)}"
-        raise UserError(f"unknown {what}: {name!r}; {cure}")
 
 
 def _run(work: Coroutine[Any, Any, list[GroupScore]]) -> list[GroupScore]:

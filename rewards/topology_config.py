@@ -93,6 +93,16 @@ class Heapsort(StrictModel):
     """The first order: by lot, or by a cheap score."""
 
 
+class Adaptive(StrictModel):
+    """One budget for the batch, spent where it lowers the rewards' posterior variance most (ours)."""
+
+    kind: Literal["adaptive"]
+    calls_per_group: Annotated[int, Field(ge=1, le=1_000_000)] = 30
+    """Judge calls a group on average, the opening's included; groups hand calls to each other."""
+    rounds: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Serial rounds after the opening; more of them choose better and take longer."""
+
+
 TopologyConfig = Annotated[
     RoundRobin
     | Anchor
@@ -102,6 +112,7 @@ TopologyConfig = Annotated[
     | Swiss
     | RepeatedKnockout
     | SlidingWindow
-    | Heapsort,
+    | Heapsort
+    | Adaptive,
     Field(discriminator="kind"),
 ]

@@ -2,7 +2,7 @@
 
 add / close ----wake---+
                        v
-call finished --wake--> play(): results -> topology.playable -> one task per call -> (Caller, shared limiter)
+call finished --wake--> play(): results -> playable(state) -> one task per call -> (Caller, shared limiter)
                           |
                           +-- returns when nobody else arrives, nothing is in flight and nothing is playable
 """
@@ -26,7 +26,6 @@ from rewards.types import (
     MatchLog,
     Pairing,
     Prompt,
-    Topology,
     TournamentState,
 )
 
@@ -84,18 +83,27 @@ class Tournament:
         calls = (call for match in self._matches.values() for call in match.calls)
         return Counter(call.verdict.failure for call in calls if call.verdict.failure is not None)
 
+    @property
+    def state(self) -> TournamentState:
+        """What a topology may look at now."""
+        complete = self._closed or len(self._candidates) + len(self.vetoed) == self.num_candidates
+        return TournamentState(self.num_candidates, self.survivors, complete, self._results, self._seed)
+
     def log(self, judge: Judge) -> MatchLog:
         return MatchLog(self.num_candidates, judge.kind, self.matches, judge.symmetric)
 
     async def play(
         self,
-        topology: Topology,
+        playable: Callable[[TournamentState], list[Pairing]],
         judge: Judge,
         caller: Caller,
         orders: Literal["first", "random", "both"],
         on_call: Callable[[GroupKey, Call], None] | None,
     ) -> None:
-        """Plays until the tournament is over. A call's exception, JudgeFailure apart, cancels the rest and surfaces."""
+        """Plays until everybody is there and nothing is playable.
+
+        A call's exception, JudgeFailure apart, cancels the rest and surfaces.
+        """
         running: dict[asyncio.Task[Call], Pairing] = {}
         calls: dict[Pairing, list[asyncio.Task[Call]]] = {}
         try:
@@ -110,14 +118,13 @@ class Tournament:
                         match = Match(pairing, tuple(asked.result() for asked in calls[pairing]))
                         self._matches[pairing] = match
                         self._results[pairing] = match.result(judge.kind)
-                complete = self._closed or len(self._candidates) + len(self.vetoed) == self.num_candidates
-                state = TournamentState(self.num_candidates, self.survivors, complete, self._results, self._seed)
-                for pairing in topology.playable(state):
+                state = self.state
+                for pairing in playable(state):
                     if pairing not in calls:
                         seatings = self._seats(pairing, judge, orders)
                         calls[pairing] = [self._start(caller, pairing, seats) for seats in seatings]
                         running.update(dict.fromkeys(calls[pairing], pairing))
-                if complete and not running:
+                if state.closed and not running:
                     return
                 await self._wake.wait()
         finally:

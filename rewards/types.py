@@ -267,6 +267,7 @@ class Topology(Protocol):
         ...
 
 
+@runtime_checkable
 class BatchTopology(Topology, Protocol):
     """A topology whose later rounds are planned over the whole batch, so that groups can hand calls to each other.
 

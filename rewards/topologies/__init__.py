@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rewards.topologies.adaptive import AdaptiveTopology
 from rewards.topologies.anchor import AnchorTopology
 from rewards.topologies.double_elimination import DoubleEliminationTopology
 from rewards.topologies.heapsort import HeapsortTopology
@@ -16,6 +17,7 @@ from rewards.topologies.single_elimination import SingleEliminationTopology
 from rewards.topologies.sliding_window import SlidingWindowTopology
 from rewards.topologies.swiss import SwissTopology
 from rewards.topology_config import (
+    Adaptive,
     Anchor,
     DoubleElimination,
     Heapsort,
@@ -51,6 +53,7 @@ _BUILDERS: dict[type, Callable[[Any], Topology]] = {
     RepeatedKnockout: lambda config: RepeatedKnockoutTopology(config.repeats),
     SlidingWindow: lambda config: SlidingWindowTopology(config.passes, config.seeding),
     Heapsort: lambda config: HeapsortTopology(config.seeding),
+    Adaptive: lambda config: AdaptiveTopology(config.calls_per_group, config.rounds),
 }
 
 

@@ -19,8 +19,9 @@ import numpy as np
 
 from launch.match_file import read_matches
 from launch.match_lines import read_lines
-from rewards.aggregator_options import aggregator_kinds
+from rewards.aggregator_config import AggregatorConfig
 from rewards.rank_rows import UNGROUPED, rank_rows, rank_verdict_rows
+from rewards.strict import config_kinds
 from rewards.verdict_rows import VerdictRows
 
 
@@ -28,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Times rankings of many rows.")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--items", type=int, default=1_000)
-    parser.add_argument("--kinds", nargs="*", default=list(aggregator_kinds()))
+    parser.add_argument("--kinds", nargs="*", default=list(config_kinds(AggregatorConfig)))
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
     strengths_N = rng.standard_normal(arguments.items)

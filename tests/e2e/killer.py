@@ -43,12 +43,12 @@ def arm(where: str, at_step: int) -> None:
             asyncio.get_running_loop().call_later(SOON_S, die)
         return await learn(self, step, *args)
 
-    async def fatal_save(self: Trainer, step: int) -> None:
+    async def fatal_save(self: Trainer, step: int, **options: Any) -> None:
         if step == at_step:
             assert isinstance(self.store, RunDir)
             path = self.store.checkpoint_path(step)
             threading.Thread(target=die_when, args=(path.with_name(f"{path.name}.tmp"),), daemon=True).start()
-        await save(self, step)
+        await save(self, step, **options)
 
     if where == "judge":
         Arena.scores = fatal_scores  # type: ignore[method-assign]

@@ -15,7 +15,7 @@ from rewards.arena import Arena
 from rewards.config import CallLimits, TournamentRewards
 from rewards.errors import JudgeFailure, UserError
 from rewards.judge_config import PythonJudge
-from rewards.topology_config import SingleElimination
+from rewards.topology_config import Adaptive, SingleElimination
 from rewards.tournament import group_seed
 from rewards.types import Call, Candidate, GroupKey, GroupScore, GroupSink, Prompt, Verdict, VerdictKind
 
@@ -460,3 +460,43 @@ def test_group_seeds_are_the_same_in_every_process() -> None:
     }
     assert seeds == {f"{group_seed(3, GroupKey('a', 1))}\n"}
     assert len({group_seed(3, GroupKey("a", 1)), group_seed(4, GroupKey("a", 1)), group_seed(3, GroupKey("a", 2))}) == 3
+
+
+# --- batch topologies ----------------------------------------------------------------------------------------------
+
+
+async def test_a_batch_topology_plays_rounds_over_the_whole_batch_once_everybody_is_there() -> None:
+    judge = FakeJudge(symmetric=True)
+    arena = Arena(config(topology=Adaptive(kind="adaptive", calls_per_group=5, rounds=2)), judge)
+    keys = [GroupKey("a"), GroupKey("b")]
+    for key in keys:
+        await arena.open(key, PROMPT, 6)
+        for index in range(6):
+            await arena.add(key, index, Candidate(str(index), ""))
+    scores = await arena.scores()
+    assert len(judge.asked) == sum(score.num_calls for score in scores.values()) == 10
+    rounds = [{match.pairing.round for match in scores[key].matches} for key in keys]
+    assert rounds[0] | rounds[1] == {0, 1, 2}
+    assert all(score.num_scored == 6 for score in scores.values())
+
+
+async def test_a_bug_of_the_judge_in_a_later_round_surfaces_and_nothing_is_left() -> None:
+    asked = 0
+
+    async def compare(first: int, second: int) -> float:
+        nonlocal asked
+        asked += 1
+        if asked > 6:
+            raise ZeroDivisionError("a bug")
+        return float(first < second)
+
+    arena = Arena(
+        config(topology=Adaptive(kind="adaptive", calls_per_group=9, rounds=1)), FakeJudge(compare, symmetric=True)
+    )
+    await arena.open(KEY, PROMPT, 12)
+    for index in range(12):
+        await arena.add(KEY, index, Candidate(str(index), ""))
+    with pytest.raises(ZeroDivisionError):
+        await arena.scores()
+    await arena.stop()
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []

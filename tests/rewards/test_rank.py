@@ -138,7 +138,10 @@ def test_options_reach_their_section() -> None:
         ({"seeding": "random"}, "unknown option of rank_group with round_robin and empirical_bayes: 'seeding'"),
         ({"scale": (1.0,)}, "did you mean 'scales'"),
         ({"aggregator": "win_rate", "scales": (1.0,)}, "'scales'"),
-        ({"topology": "single_elimination", "seeding": "best"}, "seeding: Input should be 'random' or 'anchor'"),
+        (
+            {"topology": "single_elimination", "seeding": "best"},
+            "seeding: Input should be 'random', 'anchor' or 'prior'",
+        ),
         ({"scales": [1.0, -1.0]}, r"scales\.1: .* greater than 0"),
         ({"min_verdicts": 0}, "min_verdicts"),
         ({"symmetric": "yes"}, "symmetric"),

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards.aggregator_config import AggregatorConfig
-from rewards.aggregator_options import aggregator_config, aggregator_kinds
+from rewards.aggregator_options import aggregator_config
 from rewards.aggregators import build_aggregator
 from rewards.errors import UserError
 from rewards.rank_rows import UNGROUPED, RankedGroup, rank_rows
+from rewards.strict import config_kinds
 from rewards.types import Call, Match, MatchLog, Pairing, Verdict
 from rewards.verdict_rows import VerdictRows, encode, group_tables
 
@@ -136,11 +137,11 @@ def test_strengths_are_the_score_where_there_are_any() -> None:
 
 
 def test_kinds_are_those_of_the_recipe() -> None:
-    assert set(aggregator_kinds().values()) == set(get_args(get_args(AggregatorConfig)[0]))
-    assert {"win_rate", "rank_quantile", "empirical_bayes"} <= set(aggregator_kinds())
+    assert set(config_kinds(AggregatorConfig).values()) == set(get_args(get_args(AggregatorConfig)[0]))
+    assert {"win_rate", "rank_quantile", "empirical_bayes"} <= set(config_kinds(AggregatorConfig))
 
 
-@pytest.mark.parametrize("kind", list(aggregator_kinds()))
+@pytest.mark.parametrize("kind", list(config_kinds(AggregatorConfig)))
 def test_every_kind_finds_a_clear_order(kind: str) -> None:
     """Everyone beats all later ones three times; rows shuffled."""
     names = "abcde"

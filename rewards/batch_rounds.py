@@ -1,0 +1,55 @@
+"""The rounds of a batch topology: all groups wait for each other, then the batch plans and plays one more round.
+
+tournaments, all complete and idle --> next_round(states, logs) --> one list of pairings per group
+            ^                                                                |
+            +------------- played concurrently, results are back <-----------+      until no group has a pairing
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal
+
+from rewards.calling import Caller
+from rewards.topologies.ordering import unplayed
+from rewards.tournament import Tournament
+from rewards.types import BatchTopology, Call, GroupKey, Judge, Pairing, TournamentState
+
+
+async def play_rounds(
+    topology: BatchTopology,
+    tournaments: Sequence[Tournament],
+    judge: Judge,
+    caller: Caller,
+    orders: Literal["first", "random", "both"],
+    on_call: Callable[[GroupKey, Call], None] | None,
+) -> None:
+    """Plays until the topology names no pairing. A call's exception, JudgeFailure apart, cancels the round."""
+    calls_per_match = 2 if orders == "both" and not judge.symmetric else 1
+    while True:
+        plan = await asyncio.to_thread(
+            topology.next_round,
+            [tournament.state for tournament in tournaments],
+            [tournament.log(judge) for tournament in tournaments],
+            calls_per_match=calls_per_match,
+            calls_left=None,
+        )
+        if not any(plan):
+            return
+        playing = [
+            asyncio.create_task(tournament.play(partial(_named, pairings), judge, caller, orders, on_call))
+            for tournament, pairings in zip(tournaments, plan, strict=True)
+            if pairings
+        ]
+        try:
+            await asyncio.gather(*playing)
+        finally:
+            for task in playing:
+                task.cancel()
+            await asyncio.gather(*playing, return_exceptions=True)
+
+
+def _named(pairings: Sequence[Pairing], state: TournamentState) -> list[Pairing]:
+    return unplayed(pairings, state.results)
