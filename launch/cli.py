@@ -169,6 +169,61 @@ def evaluate(
 
 
 @app.command()
+def simulate(
+    group_sizes: Annotated[str, typer.Option("--group-size", help="Rollouts a group, e.g. 8,16.")] = "8",
+    equal_shares: Annotated[
+        str, typer.Option("--equal-share", help="Share of groups without any difference, e.g. 0.5,0.8.")
+    ] = "0.5",
+    judges: Annotated[list[str] | None, typer.Option("--judge", help="Default: all; may be repeated.")] = None,
+    topologies: Annotated[list[str] | None, typer.Option("--topology", help="Default: all; may be repeated.")] = None,
+    aggregators: Annotated[
+        list[str] | None, typer.Option("--aggregator", help="Default: all; may be repeated.")
+    ] = None,
+    batches: Annotated[int, typer.Option(min=1, help="More make smaller errors.")] = 2,
+    groups: Annotated[int, typer.Option(min=2, help="Groups a batch.")] = 24,
+    orders: Annotated[str, typer.Option(help="first, random or both.")] = "random",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Take group size, topology and aggregator from this recipe.")
+    ] = None,
+    overrides: Overrides = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Draw fidelity against calls.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how faithful every topology and aggregator is to the truth, and what it costs in judge calls."""
+    from rich.console import Console
+
+    from launch import simulate as simulation
+    from rewards.aggregator_options import check_name
+    from rewards.simulation_grid import Scene
+
+    check_name("--orders", orders, ("first", "random", "both"))
+    sizes = simulation.numbers("--group-size", group_sizes, int, 2, 256)
+    chosen_topologies = simulation.pick_topologies(topologies or ())
+    chosen_aggregators = simulation.pick_aggregators(aggregators or ())
+    if recipe is not None:
+        own_topology, own_aggregator, size = simulation.recipe_configs(recipe, overrides or ())
+        sizes = [size]
+        chosen_topologies = own_topology | (chosen_topologies if topologies else {})
+        chosen_aggregators = own_aggregator | (chosen_aggregators if aggregators else {})
+    scenes = [
+        Scene(size, share, groups, batches, orders, seed)  # type: ignore[arg-type]
+        for size in sizes
+        for share in simulation.numbers("--equal-share", equal_shares, float, 0, 1)
+    ]
+    rows = simulation.simulate(scenes, simulation.pick_judges(judges or ()), chosen_topologies, chosen_aggregators)
+    if plot is not None:
+        simulation.write_plot(rows, plot)
+    if as_json:
+        _print_json(simulation.rows_json(rows, scenes))
+        return
+    for scene in scenes:
+        here = [row for row in rows if (row.group_size, row.equal_share) == (scene.group_size, scene.equal_share)]
+        wide = Console(width=max(Console().width, simulation.TABLE_WIDTH))
+        wide.print(simulation.rows_table(here, scene))
+
+
+@app.command()
 def pairs(
     run: RunFolder,
     every: Annotated[bool, typer.Option("--all", help="All pairs of a group, not only its best and worst.")] = False,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from rewards.types import (
     VerdictKind,
 )
 
+Orders = Literal["first", "random", "both"]
+
 
 @dataclass(frozen=True, slots=True)
 class SimulatedJudge:
@@ -31,7 +34,8 @@ class SimulatedJudge:
     hard: a coin flip with that logit. probability: sigmoid of the logit plus noise. score: the logit plus noise,
     times `unit`. candidate_error: standard deviation of a fixed error per rollout, the same in all of its matches (a
     consistent but wrong judge). noise: standard deviation of the error of each call. failure_rate: calls without a
-    verdict.
+    verdict. coin_share: calls that are answered by a coin. cycle: logits of a rock-paper-scissors part, sin of the
+    difference of two random angles, which no order explains.
     """
 
     kind: VerdictKind = "hard"
@@ -40,15 +44,24 @@ class SimulatedJudge:
     noise: float = 0.0
     unit: float = 1.0
     failure_rate: float = 0.0
+    coin_share: float = 0.0
+    cycle: float = 0.0
 
     def perceive(self, strengths_N: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """The strengths as this judge sees them in one group."""
-        return strengths_N + self.candidate_error * rng.standard_normal(strengths_N.shape)
+        """gaps_NN: logits of each before each other as this judge sees them in one group, seats apart."""
+        perceived_N = strengths_N + self.candidate_error * rng.standard_normal(strengths_N.shape)
+        gaps_NN = perceived_N[:, None] - perceived_N[None, :]
+        if self.cycle:
+            phases_N = 2.0 * np.pi * rng.random(strengths_N.shape)
+            gaps_NN = gaps_NN + self.cycle * np.sin(phases_N[:, None] - phases_N[None, :])
+        return gaps_NN
 
-    def call(self, perceived_N: FloatArray, first: int, second: int, rng: np.random.Generator) -> Call:
+    def call(self, gaps_NN: FloatArray, first: int, second: int, rng: np.random.Generator) -> Call:
         if rng.random() < self.failure_rate:
             return Call(first, second, Verdict(None, "empty"), "simulated")
-        logit = perceived_N[first] - perceived_N[second] + self.seat_bias + self.noise * rng.standard_normal()
+        logit = gaps_NN[first, second] + self.seat_bias + self.noise * rng.standard_normal()
+        if self.coin_share and rng.random() < self.coin_share:
+            logit = 0.0 * logit
         if self.kind == "score":
             value = self.unit * logit
         elif self.kind == "probability":
@@ -78,11 +91,11 @@ def play(
     strengths_N: FloatArray,
     rng: np.random.Generator,
     *,
-    both_orders: bool = False,
+    orders: Orders = "random",
     symmetric: bool = False,
 ) -> MatchLog:
-    """A whole tournament; seats are drawn at random unless both orders are asked."""
-    perceived_N = judge.perceive(strengths_N, rng)
+    """A whole tournament; a symmetric judge is asked once a match, whatever the orders."""
+    gaps_NN = judge.perceive(strengths_N, rng)
     num_candidates = len(strengths_N)
     arrived = frozenset(range(num_candidates))
     seed = int(rng.integers(2**63))
@@ -90,13 +103,19 @@ def play(
     matches: list[Match] = []
     while playable := topology.playable(TournamentState(num_candidates, arrived, True, results, seed)):
         for pairing in playable:
-            seats = [(pairing.a, pairing.b), (pairing.b, pairing.a)]
-            if not both_orders:
-                seats = [seats[0 if symmetric else int(rng.integers(2))]]
-            match = Match(pairing, tuple(judge.call(perceived_N, first, second, rng) for first, second in seats))
+            seats = draw_seats(pairing, orders, symmetric, rng)
+            match = Match(pairing, tuple(judge.call(gaps_NN, first, second, rng) for first, second in seats))
             matches.append(match)
             results[pairing] = match.result(judge.kind)
     return MatchLog(num_candidates, judge.kind, tuple(matches), symmetric)
+
+
+def draw_seats(pairing: Pairing, orders: Orders, symmetric: bool, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Who is shown first and second in each call of a match."""
+    forward, backward = (pairing.a, pairing.b), (pairing.b, pairing.a)
+    if symmetric or orders == "first":
+        return [forward]
+    return [forward, backward] if orders == "both" else [(forward, backward)[int(rng.integers(2))]]
 
 
 def fidelity(rewards_per_group: Sequence[FloatArray], strengths_GN: FloatArray) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from rewards.aggregators.votes import FloatArray
-from rewards.simulate import SimulatedJudge
+from rewards.simulate import Orders, SimulatedJudge, draw_seats
 from rewards.types import BatchTopology, Match, MatchLog, Pairing, TournamentState
 
 
@@ -18,13 +18,13 @@ def play_batch(
     rng: np.random.Generator,
     *,
     calls_per_group: int | None = None,
-    both_orders: bool = False,
+    orders: Orders = "random",
     symmetric: bool = False,
 ) -> list[MatchLog]:
     """Every group's opening, then the topology's rounds over the batch until it names no pairing.
 
     Each group has a generator of its own, spawned from `rng`, so what one group draws does not depend on how many
-    matches the others play. Seats are drawn at random unless both orders are asked or the judge is symmetric.
+    matches the others play. A symmetric judge is asked once a match.
 
     Args:
         calls_per_group: a limit on all calls, times the number of groups, on top of the topology's own. The opening
@@ -33,9 +33,9 @@ def play_batch(
     Raises:
         ValueError: the topology named more calls than were left.
     """
-    calls_per_match = 2 if both_orders else 1
+    calls_per_match = 2 if orders == "both" and not symmetric else 1
     groups = [
-        _SimulatedGroup(strengths_N, judge, generator, both_orders=both_orders, symmetric=symmetric)
+        _SimulatedGroup(strengths_N, judge, generator, orders=orders, symmetric=symmetric)
         for strengths_N, generator in zip(strengths_GN, rng.spawn(len(strengths_GN)), strict=True)
     ]
     for group in groups:
@@ -70,33 +70,31 @@ class _SimulatedGroup:
         judge: SimulatedJudge,
         rng: np.random.Generator,
         *,
-        both_orders: bool,
+        orders: Orders,
         symmetric: bool,
     ) -> None:
         self.matches: list[Match] = []
         self._judge = judge
         self._rng = rng
-        self._perceived_N = judge.perceive(strengths_N, rng)
+        self._gaps_NN = judge.perceive(strengths_N, rng)
         self._seed = int(rng.integers(2**63))
         self._results: dict[Pairing, float | None] = {}
-        self._both_orders = both_orders
+        self._orders: Orders = orders
         self._symmetric = symmetric
 
     @property
     def state(self) -> TournamentState:
-        size = len(self._perceived_N)
+        size = len(self._gaps_NN)
         return TournamentState(size, frozenset(range(size)), True, dict(self._results), self._seed)
 
     @property
     def log(self) -> MatchLog:
-        return MatchLog(len(self._perceived_N), self._judge.kind, tuple(self.matches), self._symmetric)
+        return MatchLog(len(self._gaps_NN), self._judge.kind, tuple(self.matches), self._symmetric)
 
     def play(self, pairings: Iterable[Pairing]) -> None:
         for pairing in pairings:
-            seats = [(pairing.a, pairing.b), (pairing.b, pairing.a)]
-            if not self._both_orders:
-                seats = [seats[0 if self._symmetric else int(self._rng.integers(2))]]
-            calls = tuple(self._judge.call(self._perceived_N, first, second, self._rng) for first, second in seats)
+            seats = draw_seats(pairing, self._orders, self._symmetric, self._rng)
+            calls = tuple(self._judge.call(self._gaps_NN, first, second, self._rng) for first, second in seats)
             match = Match(pairing, calls)
             self.matches.append(match)
             self._results[pairing] = match.result(self._judge.kind)

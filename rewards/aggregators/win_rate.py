@@ -64,7 +64,7 @@ def win_rates(table: VerdictTable, min_verdicts: int) -> WinRates:
     lower_T[table.match_V], higher_T[table.match_V] = lower_V, higher_V
     lower_T, higher_T = lower_T[played_T], higher_T[played_T]
     num_verdicts_N = np.bincount(lower_V, minlength=n) + np.bincount(higher_V, minlength=n)
-    matches_N = np.bincount(lower_T, importance_T, n) + np.bincount(higher_T, importance_T, n)
+    matches_N = (np.bincount(lower_T, importance_T, n) + np.bincount(higher_T, importance_T, n)).astype(np.float64)
     wins_N = np.bincount(lower_T, importance_T * outcome_T, n) + np.bincount(
         higher_T, importance_T * (1.0 - outcome_T), n
     )

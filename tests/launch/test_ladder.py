@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from launch.ladder import PRIOR_SD, fit_ladder, length_controlled_win_rate
+from launch.ladder import PRIOR_SD, Rung, fit_ladder, length_controlled_win_rate
 
 
-def ladder(wins: list[list[list[float]]], **options: int):
+def ladder(wins: Any, **options: int) -> list[Rung]:
     names = [f"m{k}" for k in range(len(wins[0]))]
     return fit_ladder(np.array(wins, dtype=float), names, num_resamples=200, seed=options.get("seed", 0))
 

@@ -81,9 +81,7 @@ class TestOracle:
     def test_probabilities_in_both_orders(self) -> None:
         rng = np.random.default_rng(7)
         judge = SimulatedJudge(kind="probability", noise=1.5)
-        logs = [
-            play(RoundRobinTopology(), judge, 1.5 * rng.standard_normal(n), rng, both_orders=True) for n in (2, 4, 4)
-        ]
+        logs = [play(RoundRobinTopology(), judge, 1.5 * rng.standard_normal(n), rng, orders="both") for n in (2, 4, 4)]
         weight = probability_weight([collect_votes(verdict_table(log)) for log in logs])
         assert 1.0 < weight < 16.0
         for strengths, (rewards, reliability) in zip(

@@ -74,7 +74,13 @@ def test_a_seat_offset_does_not_reach_the_rewards() -> None:
         judge, biased = SimulatedJudge(kind="score"), SimulatedJudge(kind="score", seat_bias=5.0)
         plain, shifted = (
             [
-                play(RoundRobinTopology(), kind, strengths_N, np.random.default_rng(k), both_orders=both)
+                play(
+                    RoundRobinTopology(),
+                    kind,
+                    strengths_N,
+                    np.random.default_rng(k),
+                    orders="both" if both else "random",
+                )
                 for k, strengths_N in enumerate(strengths_GN)
             ]
             for kind in (judge, biased)
@@ -132,7 +138,7 @@ def test_reliability_falls_with_the_judges_own_noise() -> None:
     means = []
     for noise in (0.0, 1.0, 10.0):
         judge = SimulatedJudge(kind="score", noise=noise)
-        logs = [play(RoundRobinTopology(), judge, strengths_N, rng, both_orders=True) for strengths_N in strengths_GN]
+        logs = [play(RoundRobinTopology(), judge, strengths_N, rng, orders="both") for strengths_N in strengths_GN]
         means.append(np.mean([strengths.reliability or 0.0 for strengths in fit(logs)]))
     assert means[0] == pytest.approx(1.0)
     assert means[0] > means[1] > means[2]
@@ -146,7 +152,7 @@ def test_a_consistent_but_wrong_judge_is_followed_more_closely_than_with_votes()
     found = [
         fidelity(
             rewards_of(
-                *[play(RoundRobinTopology(), judge, strengths_N, rng, both_orders=True) for strengths_N in strengths_GN]
+                *[play(RoundRobinTopology(), judge, strengths_N, rng, orders="both") for strengths_N in strengths_GN]
             ),
             strengths_GN,
         )

@@ -25,7 +25,7 @@ def test_mixed_batches_have_about_the_asked_share_of_equal_groups() -> None:
 def test_judges_lean_as_they_are_told() -> None:
     rng = np.random.default_rng(1)
     judge = SimulatedJudge(seat_bias=1.0, failure_rate=0.25)
-    verdicts = [judge.call(np.zeros(2), 0, 1, rng).verdict for _ in range(4000)]
+    verdicts = [judge.call(np.zeros((2, 2)), 0, 1, rng).verdict for _ in range(4000)]
     values = [verdict.value for verdict in verdicts if verdict.value is not None]
     assert len(values) / 4000 == pytest.approx(0.75, abs=0.03)
     assert np.mean(values) == pytest.approx(1 / (1 + np.exp(-1.0)), abs=0.03)
@@ -34,7 +34,7 @@ def test_judges_lean_as_they_are_told() -> None:
 def test_a_perfect_score_judge_is_perfectly_faithful_to_a_linear_truth() -> None:
     rng = np.random.default_rng(2)
     strengths_N = 0.01 * rng.standard_normal(6)  # small, so that win probabilities are linear in strengths
-    log = play(RoundRobinTopology(), SimulatedJudge(kind="score", unit=40.0), strengths_N, rng, both_orders=True)
+    log = play(RoundRobinTopology(), SimulatedJudge(kind="score", unit=40.0), strengths_N, rng, orders="both")
     assert all(len(match.calls) == 2 for match in log.matches)
     assert fidelity([strengths_N], strengths_N[None]) == pytest.approx(1.0, abs=1e-4)
     assert fidelity([-strengths_N], strengths_N[None]) == pytest.approx(-1.0, abs=1e-4)

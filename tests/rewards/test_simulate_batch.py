@@ -61,7 +61,7 @@ def test_the_limit_counts_calls_of_the_whole_batch() -> None:
         np.zeros((2, 6)),
         np.random.default_rng(0),
         calls_per_group=5,
-        both_orders=True,
+        orders="both",
     )
     assert topology.seen_left == [6, 2, 0]  # 10 in all; 4, then 4, then 2 are used
     assert [len(log.matches) for log in logs] == [3, 2]

@@ -17,7 +17,7 @@ FIRST, SECOND = np.array(list(combinations(range(5), 2))).T
 
 def posterior(seed: int, num_groups: int = 1) -> tuple[ScaleFits, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    votes = np.triu(rng.integers(0, 2, size=(num_groups, 5, 5)), 1).astype(float)
+    votes = np.triu(rng.integers(0, 2, size=(num_groups, 5, 5)), 1).astype(np.float64)
     wins = votes * rng.integers(0, 2, size=votes.shape)
     fits = fit_scales(wins, votes, SCALES)
     _, shares = fit_mixture(fits.log_evidence_GK, np.full(3, 0.5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def log(size: int, results: dict[Pairing, float | None], *, kind: str = "hard", 
     return MatchLog(size, kind, tuple(matches), symmetric=True)  # type: ignore[arg-type]
 
 
-def plan(topology: AdaptiveTopology, batch: list[tuple[int, dict[Pairing, float | None]]], **options: object):
+def plan(topology: AdaptiveTopology, batch: Any, **options: object) -> list[list[Pairing]]:
     return topology.next_round(
         [state(size, results) for size, results in batch],
         [log(size, results) for size, results in batch],
@@ -66,7 +67,13 @@ def test_the_budget_is_spent_to_the_last_call_and_never_passed() -> None:
     for calls_per_group, both_orders in ((5, False), (12, False), (13, True), (40, True)):
         rng = np.random.default_rng(calls_per_group)
         strengths = mixed_strengths(10, 8, equal_share=0.5, scale=2.0, rng=rng)
-        logs = play_batch(AdaptiveTopology(calls_per_group), SimulatedJudge(), strengths, rng, both_orders=both_orders)
+        logs = play_batch(
+            AdaptiveTopology(calls_per_group),
+            SimulatedJudge(),
+            strengths,
+            rng,
+            orders="both" if both_orders else "random",
+        )
         spent = sum(len(match.calls) for one in logs for match in one.matches)
         everything = 10 * 28 * (2 if both_orders else 1)
         assert spent <= min(10 * calls_per_group, everything)
@@ -154,7 +161,7 @@ def test_any_kind_of_verdict_and_any_share_of_failures(kind: str, failure_rate: 
     rng = np.random.default_rng(4)
     judge = SimulatedJudge(kind=kind, failure_rate=failure_rate, seat_bias=0.5)  # type: ignore[arg-type]
     strengths = mixed_strengths(5, 7, equal_share=0.3, scale=1.5, rng=rng)
-    logs = play_batch(AdaptiveTopology(15), judge, strengths, rng, both_orders=True)
+    logs = play_batch(AdaptiveTopology(15), judge, strengths, rng, orders="both")
     assert sum(len(match.calls) for one in logs for match in one.matches) >= 5 * 14
     fitted, _ = build_aggregator(EmpiricalBayes()).fit(logs)
     assert all(np.isfinite([r for r in one.rewards if r is not None]).all() for one in fitted)
