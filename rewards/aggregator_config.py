@@ -26,6 +26,20 @@ class RankQuantile(_Aggregator):
     kind: Literal["rank_quantile"]
 
 
+class Borda(_Aggregator):
+    """Mean share of wins over the opponents met: every opponent counts once (Borda 1781)."""
+
+    kind: Literal["borda"]
+
+
+class BradleyTerry(_Aggregator):
+    """Posterior win probabilities under a prior of given scale (Bradley and Terry 1952, with an L2 penalty)."""
+
+    kind: Literal["bradley_terry"]
+    prior_sd: Annotated[float, Field(gt=0, le=100)] = 2.0
+    """Standard deviation of the strengths, in logits; large values come near to maximum likelihood."""
+
+
 class EmpiricalBayes(_Aggregator):
     """Posterior win probabilities under a prior whose scale is learned from the batch (ours)."""
 
@@ -36,4 +50,6 @@ class EmpiricalBayes(_Aggregator):
     """How much of the mixture weights' evidence is carried from one step to the next."""
 
 
-AggregatorConfig = Annotated[WinRate | RankQuantile | EmpiricalBayes, Field(discriminator="kind")]
+AggregatorConfig = Annotated[
+    WinRate | RankQuantile | Borda | BradleyTerry | EmpiricalBayes, Field(discriminator="kind")
+]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from rewards.aggregator_config import AggregatorConfig, EmpiricalBayes, RankQuantile, WinRate
+from rewards.aggregator_config import AggregatorConfig, Borda, BradleyTerry, EmpiricalBayes, RankQuantile, WinRate
+from rewards.aggregators.borda import BordaAggregator
+from rewards.aggregators.bradley_terry import BradleyTerryAggregator
 from rewards.aggregators.empirical_bayes import EmpiricalBayesAggregator
 from rewards.aggregators.rank_quantile import RankQuantileAggregator
 from rewards.aggregators.win_rate import WinRateAggregator
@@ -21,6 +23,8 @@ _BUILDERS: dict[type, Callable[[Any, int], Aggregator]] = {
     RankQuantile: lambda config, min_verdicts: RankQuantileAggregator(
         min_verdicts=min_verdicts, judge_weights=config.judge_weights
     ),
+    Borda: lambda config, min_verdicts: BordaAggregator(min_verdicts=min_verdicts, judge_weights=config.judge_weights),
+    BradleyTerry: lambda config, min_verdicts: BradleyTerryAggregator(config, min_verdicts=min_verdicts),
     EmpiricalBayes: lambda config, min_verdicts: EmpiricalBayesAggregator(config, min_verdicts=min_verdicts),
 }
 

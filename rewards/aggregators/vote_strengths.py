@@ -34,7 +34,7 @@ class VoteReading:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _SizeBatch:
+class SizeBatch:
     """Groups with the same number of candidates; `indices` are their places in the batch."""
 
     indices: list[int]
@@ -71,7 +71,7 @@ def fit_votes(
         a reading per group (None for a group without any vote), and the updated evidence.
     """
     readings: list[VoteReading | None] = [None] * len(votes)
-    batches = _by_size(votes, scored)
+    batches = by_size(votes, scored)
     if not batches:
         return readings, learned
     scales_K = np.array(learned.scales)
@@ -98,13 +98,14 @@ def fit_votes(
     return readings, replace(learned, scale_groups=tuple(seen_K.tolist()))
 
 
-def _by_size(votes: Sequence[Votes], scored: Sequence[NDArray[np.bool_]]) -> list[_SizeBatch]:
+def by_size(votes: Sequence[Votes], scored: Sequence[NDArray[np.bool_]]) -> list[SizeBatch]:
+    """Groups with equally many candidates as one batch; groups without any vote are in none."""
     indices: dict[int, list[int]] = defaultdict(list)
     for index, vote in enumerate(votes):
         if len(vote.candidates_N):
             indices[len(vote.candidates_N)].append(index)
     return [
-        _SizeBatch(
+        SizeBatch(
             members,
             np.stack([votes[i].values_NN for i in members]),
             np.stack([votes[i].counts_NN for i in members]),
@@ -114,14 +115,14 @@ def _by_size(votes: Sequence[Votes], scored: Sequence[NDArray[np.bool_]]) -> lis
     ]
 
 
-def _fit(batch: _SizeBatch, scales_K: FloatArray, seat_bias: float) -> _SizeFit:
+def _fit(batch: SizeBatch, scales_K: FloatArray, seat_bias: float) -> _SizeFit:
     fits = fit_scales(batch.wins_GNN, batch.votes_GNN, scales_K, seat_bias)
     if batch.wins_GNN.shape[-1] == 2:
         return _SizeFit(fits, *pair_posterior(fits, batch.wins_GNN, batch.votes_GNN, scales_K, seat_bias))
     return _SizeFit(fits, fits.log_evidence_GK, *win_probabilities(fits, batch.scored_GN))
 
 
-def _fit_seat_bias(batches: Sequence[_SizeBatch], scales_K: FloatArray, learned: BatchPrior) -> tuple[float, float]:
+def _fit_seat_bias(batches: Sequence[SizeBatch], scales_K: FloatArray, learned: BatchPrior) -> tuple[float, float]:
     """Mode of the first-seat bias, with scales and strengths fitted along; and the batch's information about it."""
     seat_bias, information = learned.seat_bias, 0.0
     for _ in range(_MAX_SEAT_STEPS):
