@@ -148,6 +148,8 @@ def _plugin_faults(loaded: LoadedRecipe) -> Iterator[Fault]:
         targets.append((("task", "target"), recipe.task.target))
     if isinstance(recipe.rewards, ScorerRewards):
         targets.append((("rewards", "target"), recipe.rewards.target))
+    elif recipe.rewards.prior_scorer is not None:
+        targets.append((("rewards", "prior_scorer"), recipe.rewards.prior_scorer))
     for path, judge in judges_of(recipe).values():
         if isinstance(judge, PythonJudge):
             targets.append(((*path, "target"), judge.target))

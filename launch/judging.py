@@ -70,5 +70,6 @@ def make_sink(
     gates = build_gates(config.gates)
     if isinstance(config, TournamentRewards):
         assert judge is not None
-        return Arena(config, judge, gates, seed=seed, carry_prior=carry_prior, on_call=on_call)
+        scorer = import_target(config.prior_scorer) if config.prior_scorer is not None else None
+        return Arena(config, judge, gates, seed=seed, carry_prior=carry_prior, on_call=on_call, prior_scorer=scorer)
     return ScorerSink(import_target(config.target), gates, name=config.target)

@@ -14,6 +14,7 @@ from rewards.config import TournamentRewards
 from rewards.gate_config import CopyRatioGate, LengthGate
 from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, VerdictTokensJudge
 from rewards.topologies.least import least_matches
+from rewards.topology_config import prior_key
 from rl.zero import stage_fault
 from rollouts.config import FreeformTask, PackageLinesSource
 
@@ -142,6 +143,18 @@ def judging(recipe: Recipe) -> Iterator[Fault]:
         yield ("rewards", "max_calls_per_step"), rule
 
 
+def prior(recipe: Recipe) -> Iterator[Fault]:
+    rewards = recipe.rewards
+    if isinstance(rewards, TournamentRewards) and rewards.prior_scorer is None:
+        key = prior_key(rewards.topology)
+        if key is not None:
+            rule = (
+                f"{getattr(rewards.topology, key)!r} goes by prior scores: name a function (prompt, candidate) -> "
+                "float in rewards.prior_scorer, or choose another"
+            )
+            yield ("rewards", "topology", key), rule
+
+
 def _judge_faults(recipe: Recipe, judge: JudgeConfig, path: KeyPath) -> Iterator[Fault]:
     if not isinstance(judge, VerdictTokensJudge):
         return
@@ -196,6 +209,7 @@ CHECKS: tuple[Callable[[Recipe], Iterator[Fault]], ...] = (
     evaluation,
     devices,
     judging,
+    prior,
     fields,
 )
 

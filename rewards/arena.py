@@ -19,7 +19,7 @@ from rewards.calling import Caller
 from rewards.config import TournamentRewards
 from rewards.gate_rewards import merge_gated
 from rewards.topologies import build_topology
-from rewards.tournament import Tournament
+from rewards.tournament import PriorScorer, Tournament
 from rewards.types import BatchTopology, Call, Candidate, Gate, GroupKey, GroupScore, Judge, Prior, Prompt, Strengths
 
 
@@ -34,6 +34,7 @@ class Arena:
         carry_prior: keep what a batch taught for the next one (training); otherwise every batch starts from `prior`.
         limiter: bounds concurrent calls; default: one of our own with `config.calls.max_concurrency` places.
         on_call: told of every finished call.
+        prior_scorer: a cheap look at every candidate that plays, for topologies that seed by it.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Arena:
         carry_prior: bool = True,
         limiter: asyncio.Semaphore | None = None,
         on_call: Callable[[GroupKey, Call], None] | None = None,
+        prior_scorer: PriorScorer | None = None,
     ) -> None:
         self.prior = prior
         """The aggregator's memory: plain JSON, for checkpoints."""
@@ -56,6 +58,7 @@ class Arena:
         self._seed = seed
         self._carry_prior = carry_prior
         self._on_call = on_call
+        self._prior_scorer = prior_scorer
         self._topology = build_topology(config.topology)
         self._aggregator = build_aggregator(config.aggregator, min_verdicts=config.min_verdicts)
         self._caller = Caller(judge, config.calls, limiter or asyncio.Semaphore(config.calls.max_concurrency))
@@ -65,7 +68,9 @@ class Arena:
     async def open(self, key: GroupKey, prompt: Prompt, num_candidates: int) -> None:
         if key in self._tournaments:
             raise ValueError(f"group {key} is already open")
-        tournament = Tournament(key, prompt, num_candidates, self._gates, seed=self._seed)
+        tournament = Tournament(
+            key, prompt, num_candidates, self._gates, seed=self._seed, prior_scorer=self._prior_scorer
+        )
         self._tournaments[key] = tournament
         play = tournament.play(self._topology.playable, self._judge, self._caller, self._config.orders, self._on_call)
         self._tasks[key] = asyncio.create_task(play, name=f"tournament {key}")

@@ -33,6 +33,8 @@ class TournamentRewards(StrictModel):
     aggregator: AggregatorConfig = EmpiricalBayes()
     orders: Literal["first", "random", "both"] = "both"
     """`first`: the lower index is shown first; `random`: seeded coin per match; `both`: two calls per match."""
+    prior_scorer: ImportPath | None = None
+    """`(prompt, candidate) -> float`, cheap and sync, higher is better: what topologies that seed by `prior` go by."""
     gates: tuple[GateConfig, ...] = ()
     calls: CallLimits = CallLimits()
     min_verdicts: Annotated[int, Field(ge=1)] = 1

@@ -34,15 +34,22 @@ class Rate:
 
 
 def order_flip_rate(scores: Iterable[GroupScore]) -> Rate:
-    """Matches whose two orders name different winners, of those with a verdict in both orders. A tie names nobody."""
+    """Matches whose two orders name different winners, of those with a verdict of one judge in both orders.
+
+    A tie names nobody. Each judge of a match counts for itself.
+    """
     flips = total = 0
     for score in scores:
         for match in score.matches:
-            leans = {call.first: _lean(call, score.kind) for call in match.calls if call.verdict.value is not None}
-            if len(leans) == 2:
-                one, other = leans.values()
-                total += 1
-                flips += one * other > 0  # The same seat won both times.
+            leans: dict[str, dict[int, int]] = {}
+            for call in match.calls:
+                if call.verdict.value is not None:
+                    leans.setdefault(call.judge, {})[call.first] = _lean(call, score.kind)
+            for of_judge in leans.values():
+                if len(of_judge) == 2:
+                    one, other = of_judge.values()
+                    total += 1
+                    flips += one * other > 0  # The same seat won both times.
     return Rate(flips, total)
 
 

@@ -22,7 +22,7 @@ from rewards.config import CallLimits, TournamentRewards
 from rewards.errors import JudgeFailure, UserError
 from rewards.judge_config import PythonJudge
 from rewards.strict import StrictModel, config_kinds
-from rewards.topology_config import TopologyConfig
+from rewards.topology_config import TopologyConfig, prior_key
 from rewards.types import Candidate, GroupKey, GroupScore, Prior, Prompt, Verdict, VerdictKind
 
 Orders = Literal["first", "random", "both"]
@@ -177,6 +177,10 @@ def _config(
         fault = error.errors()[0]
         path = [str(part) for part in fault["loc"] if part not in (*sections, topology, aggregator)]
         raise UserError(f"{'.'.join(path)}: {fault['msg']}, got {fault['input']!r}") from None
+    if (key := prior_key(config.topology)) is not None:
+        raise UserError(
+            f"{key}: {getattr(config.topology, key)!r} goes by prior scores, which rank_group has not; choose another"
+        )
     return config, judge
 
 

@@ -81,7 +81,7 @@ class SlidingWindow(StrictModel):
 
     kind: Literal["sliding_window"]
     passes: Annotated[int, Field(ge=1, le=64)] = 10
-    seeding: Literal["random", "prior"] = "prior"
+    seeding: Literal["random", "prior"] = "random"
     """The first order, which few passes largely keep: by lot, or by a cheap score."""
 
 
@@ -89,7 +89,7 @@ class Heapsort(StrictModel):
     """A whole order by heapsort: at most 2N log2 N matches, one after the other (PRP, arXiv 2306.17563)."""
 
     kind: Literal["heapsort"]
-    seeding: Literal["random", "prior"] = "prior"
+    seeding: Literal["random", "prior"] = "random"
     """The first order: by lot, or by a cheap score."""
 
 
@@ -116,3 +116,10 @@ TopologyConfig = Annotated[
     | Adaptive,
     Field(discriminator="kind"),
 ]
+
+
+def prior_key(config: TopologyConfig) -> str | None:
+    """The key by which this topology asks for prior scores, or None. Without scores it would go by lot unasked."""
+    if getattr(config, "seeding", None) == "prior":
+        return "seeding"
+    return "anchors" if isinstance(config, Anchor) and config.anchors == "median" else None

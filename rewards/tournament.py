@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 from rewards.calling import Caller
+from rewards.errors import UserError
 from rewards.types import (
     Call,
     Candidate,
@@ -29,11 +31,23 @@ from rewards.types import (
     TournamentState,
 )
 
+PriorScorer = Callable[[Prompt, Candidate], float]
+"""What a cheap look says of a candidate before any match; higher is better."""
+
 
 class Tournament:
     """State and play of one group. `play` runs as one task; everything else is called from the same event loop."""
 
-    def __init__(self, key: GroupKey, prompt: Prompt, num_candidates: int, gates: Sequence[Gate], *, seed: int) -> None:
+    def __init__(
+        self,
+        key: GroupKey,
+        prompt: Prompt,
+        num_candidates: int,
+        gates: Sequence[Gate],
+        *,
+        seed: int,
+        prior_scorer: PriorScorer | None = None,
+    ) -> None:
         self.key = key
         self.num_candidates = num_candidates
         self.gate_failures: dict[str, list[int]] = {gate.name: [] for gate in gates}
@@ -42,6 +56,8 @@ class Tournament:
         self._gates = gates
         self._seed = group_seed(seed, key)
         self._candidates: dict[int, Candidate] = {}
+        self._prior_scorer = prior_scorer
+        self._prior_scores: dict[int, float] = {}
         self._closed = False
         self._results: dict[Pairing, float | None] = {}
         self._matches: dict[Pairing, Match] = {}
@@ -60,6 +76,8 @@ class Tournament:
         if failed:
             self.vetoed.add(index)
         else:
+            if self._prior_scorer is not None:
+                self._prior_scores[index] = prior_score(self._prior_scorer, self._prompt, candidate)
             self._candidates[index] = candidate
         self._wake.set()
 
@@ -87,7 +105,9 @@ class Tournament:
     def state(self) -> TournamentState:
         """What a topology may look at now."""
         complete = self._closed or len(self._candidates) + len(self.vetoed) == self.num_candidates
-        return TournamentState(self.num_candidates, self.survivors, complete, self._results, self._seed)
+        return TournamentState(
+            self.num_candidates, self.survivors, complete, self._results, self._seed, self._prior_scores
+        )
 
     def log(self, judge: Judge) -> MatchLog:
         return MatchLog(self.num_candidates, judge.kind, self.matches, judge.symmetric)
@@ -147,6 +167,14 @@ class Tournament:
             return [forward, backward]
         coin = _hash(self._seed, pairing.a, pairing.b, pairing.round) % 2
         return [backward if coin else forward]
+
+
+def prior_score(scorer: PriorScorer, prompt: Prompt, candidate: Candidate) -> float:
+    """Raises UserError where the scorer gives something that is not a finite number."""
+    value = scorer(prompt, candidate)
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"rewards.prior_scorer: a prior score is a finite number, got {value!r} for {candidate.id}")
+    return float(value)
 
 
 def group_seed(seed: int, key: GroupKey) -> int:

@@ -32,6 +32,9 @@ CASES = [
         ["evaluation.audit_judge={kind: verdict_tokens, model: m, max_model_len: 395}"],
         "evaluation.audit_judge.max_model_len",
     ),
+    # prior scores
+    (["rewards.topology={kind: swiss, seeding: prior}"], "rewards.topology.seeding"),
+    (["rewards.topology={kind: anchor, anchors: median}"], "rewards.topology.anchors"),
     # counts
     (["rl.min_group=9"], "rl.min_group"),
     (["rl.updates_per_step=49"], "rl.updates_per_step"),
@@ -90,6 +93,8 @@ def test_an_impossible_combination_is_refused_at_its_key(overrides: list[str], k
         ["model.max_context=348", "rollouts.engine.max_model_len=348"],
         ["rl.learner.micro_batch_tokens=348", "rewards.judge.max_model_len=396"],
         ["rl.learner.zero_stage=0", "rl.learner.dtype=float32"],
+        ["rewards.topology={kind: swiss, seeding: prior}", "rewards.prior_scorer=tests.rewards.test_arena:by_length"],
+        ["rewards.topology={kind: swiss}"],
         ["rl.min_group=8", "rl.updates_per_step=48", "rl.learner.ranks=6", "rl.optimizer.warmup_steps=20"],
         ["rollouts.engines_per_node=1", "evaluation.num_prompts=1", "rewards.gates.0.min_words=25"],
         ["launch.device=cuda", "rollouts.placement=colocated", "rl.sync.backend=ipc", "launch.gpus_per_node=2"],

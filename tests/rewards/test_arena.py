@@ -15,7 +15,7 @@ from rewards.arena import Arena
 from rewards.config import CallLimits, TournamentRewards
 from rewards.errors import JudgeFailure, UserError
 from rewards.judge_config import PythonJudge
-from rewards.topology_config import Adaptive, SingleElimination
+from rewards.topology_config import Adaptive, SingleElimination, Swiss
 from rewards.tournament import group_seed
 from rewards.types import Call, Candidate, GroupKey, GroupScore, GroupSink, Prompt, Verdict, VerdictKind
 
@@ -460,6 +460,40 @@ def test_group_seeds_are_the_same_in_every_process() -> None:
     }
     assert seeds == {f"{group_seed(3, GroupKey('a', 1))}\n"}
     assert len({group_seed(3, GroupKey("a", 1)), group_seed(4, GroupKey("a", 1)), group_seed(3, GroupKey("a", 2))}) == 3
+
+
+# --- prior scores --------------------------------------------------------------------------------------------------
+
+
+def by_length(prompt: Prompt, candidate: Candidate) -> float:
+    return float(len(candidate.text))
+
+
+async def played_rounds(prior_scorer: Any) -> dict[int, set[tuple[int, int]]]:
+    swiss = Swiss(kind="swiss", seeding="prior", rounds=1)
+    arena = Arena(config(topology=swiss), FakeJudge(symmetric=True), prior_scorer=prior_scorer)
+    await arena.open(KEY, PROMPT, 4)
+    try:
+        for index, text in enumerate(["long text", "x", "longer text", "xy"]):
+            await arena.add(KEY, index, Candidate(str(index), text))
+        (score,) = (await arena.scores()).values()
+    finally:
+        await arena.stop()
+    rounds: dict[int, set[tuple[int, int]]] = {}
+    for match in score.matches:
+        rounds.setdefault(match.pairing.round, set()).add((match.pairing.a, match.pairing.b))
+    return rounds
+
+
+async def test_topologies_that_seed_by_prior_are_given_the_scorers_word() -> None:
+    assert await played_rounds(by_length) == {1: {(0, 2), (1, 3)}}
+    assert await played_rounds(lambda prompt, candidate: float(int(candidate.id) in (0, 1))) == {1: {(0, 1), (2, 3)}}
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), "7"])
+async def test_a_prior_score_must_be_a_finite_number(value: Any) -> None:
+    with pytest.raises(UserError, match=r"rewards.prior_scorer: .* finite number, got"):
+        await played_rounds(lambda prompt, candidate: value)
 
 
 # --- batch topologies ----------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from rewards.health import (
     order_flip_rate,
     tie_rate,
 )
-from rewards.types import GroupScore, VerdictKind
+from rewards.types import Call, GroupScore, Match, Pairing, Verdict, VerdictKind
 from tests.rewards.logs import Vote, log_of
 
 
@@ -87,3 +87,13 @@ def test_length_correlation_is_within_groups() -> None:
     assert length_correlation([[0.5, 0.5]], [[1, 2]]) is None
     assert length_correlation([[None, None]], [[1, 2]]) is None
     assert length_correlation([], []) is None
+
+
+def test_each_judge_of_a_match_counts_for_itself() -> None:
+    # Judge a flips, judge b does not; mixed up by seat they would be one match of one judge.
+    calls = tuple(
+        Call(first, 1 - first, Verdict(value), judge)
+        for judge, first, value in (("a", 0, 1.0), ("a", 1, 1.0), ("b", 0, 1.0), ("b", 1, 0.0))
+    )
+    score = GroupScore(rewards=[None] * 2, matches=(Match(Pairing(0, 1), calls),), kind="hard")
+    assert order_flip_rate([score]) == Rate(1, 2)

@@ -70,10 +70,10 @@ KINDS = [
     Kind(Swiss(kind="swiss"), lambda n: n // 2 * ceil(log2(n)), streams=True, random=True),
     Kind(Swiss(kind="swiss", rounds=7, seeding="prior"), None, False, True, True),
     Kind(RepeatedKnockout(kind="repeated_knockout", repeats=3), lambda n: 3 * (n - 1), streams=True, random=True),
-    Kind(SlidingWindow(kind="sliding_window", passes=1), lambda n: n - 1, False, True, True),
+    Kind(SlidingWindow(kind="sliding_window", passes=1, seeding="prior"), lambda n: n - 1, False, True, True),
     Kind(SlidingWindow(kind="sliding_window", passes=4, seeding="random"), None, streams=True, random=True),
-    Kind(SlidingWindow(kind="sliding_window"), None, False, True, True),
-    Kind(Heapsort(kind="heapsort"), None, False, True, True),
+    Kind(SlidingWindow(kind="sliding_window", seeding="prior"), None, False, True, True),
+    Kind(Heapsort(kind="heapsort", seeding="prior"), None, False, True, True),
 ]
 
 RANDOM = [kind for kind in KINDS if kind.random]
