@@ -42,6 +42,8 @@ def head(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     port, dashboard = free_port(), free_port()
     before = {process.pid for process in psutil.process_iter()}
     command = [str(BIN / "ray"), "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}"]
+    # The agent that starts jobs has a fixed port by default, which the Ray of the other tests may hold.
+    command += [f"--dashboard-agent-listen-port={free_port()}"]
     command += ["--num-cpus=2", "--object-store-memory=268435456", f"--temp-dir={temp}"]
     daemon = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
