@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from math import ceil, log2
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from rewards.aggregators import build_aggregator
 from rewards.simulate import SimulatedJudge, fidelity, mixed_strengths, play
 from rewards.topologies import build_topology
 from rewards.topologies.round_robin import RoundRobinTopology
-from rewards.topology_config import SingleElimination
+from rewards.topology_config import SingleElimination, Swiss
 from rewards.types import MatchLog
 
 SETTINGS = ((8, 0.5), (8, 0.8), (16, 0.5), (16, 0.8), (16, 0.0))
@@ -28,19 +29,21 @@ COLUMNS = (
     "round-robin, empirical Bayes",
     "elimination, z-scored rank",
     "elimination, empirical Bayes",
+    "Swiss at twice the rounds, empirical Bayes",
 )
 
 
 def table_row(num_candidates: int, equal_share: float, *, num_batches: int, num_groups: int, seed: int) -> list[float]:
-    """Mean fidelity of the five columns at one setting."""
+    """Mean fidelity of the columns at one setting."""
     rng = np.random.default_rng((seed, num_candidates, round(100 * equal_share)))
     elimination = build_topology(SingleElimination(kind="single_elimination", seeding="anchor"))
+    double_swiss = build_topology(Swiss(kind="swiss", rounds=2 * ceil(log2(num_candidates))))
     rows: list[list[float]] = []
     for _ in range(num_batches):
         strengths_GN = mixed_strengths(num_groups, num_candidates, equal_share=equal_share, scale=2.0, rng=rng)
-        league, knockout = (
+        league, knockout, swiss = (
             [play(topology, SimulatedJudge(), strengths_N, rng, symmetric=True) for strengths_N in strengths_GN]
-            for topology in (RoundRobinTopology(), elimination)
+            for topology in (RoundRobinTopology(), elimination, double_swiss)
         )
         win_rates = _rewards(WinRate(kind="win_rate"), league)
         columns = (
@@ -49,6 +52,7 @@ def table_row(num_candidates: int, equal_share: float, *, num_batches: int, num_
             _rewards(EmpiricalBayes(), league),
             [_z_scored(rewards_N) for rewards_N in _rewards(RankQuantile(kind="rank_quantile"), knockout)],
             _rewards(EmpiricalBayes(), knockout),
+            _rewards(EmpiricalBayes(), swiss),
         )
         rows.append([fidelity(rewards, strengths_GN) for rewards in columns])
     return np.mean(rows, axis=0).tolist()
