@@ -159,17 +159,72 @@ class Match:
         return 1.0 if outcome > level else 0.0 if outcome < level else 0.5
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Slate:
+    """Candidates that one judge call ranks: two or more slots, ascending. `round` tells repeated slates apart."""
+
+    members: tuple[int, ...]
+    round: int = 0
+
+    def __post_init__(self) -> None:
+        ascending = all(low < high for low, high in zip(self.members, self.members[1:], strict=False))
+        if len(self.members) < 2 or self.members[0] < 0 or not ascending:
+            raise ValueError(f"a slate has two or more slots in ascending order, got {self.members}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """One judge call that ranked a slate; the K-wise sibling of `Call`.
+
+    shown: the slate's slots in the order they were shown. places: place of each of `shown`, 0 for the best; ties share
+    the lowest place, by the judge's own word only. None exactly when `failure` names a cause.
+    weight: what the call counts, in plain calls.
+    """
+
+    slate: Slate
+    shown: tuple[int, ...]
+    places: tuple[int, ...] | None
+    judge: str
+    failure: str | None = None
+    reason: str = ""
+    weight: float = 1.0
+    latency_s: float = 0.0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+    attempts: int = 1
+
+    def __post_init__(self) -> None:
+        if tuple(sorted(self.shown)) != self.slate.members:
+            raise ValueError(f"a ranking shows its slate's slots, got {self.shown} for {self.slate.members}")
+        if (self.places is None) != (self.failure is not None):
+            raise ValueError("a ranking has places or a failure, exactly one of the two")
+        if self.places is not None and len(self.places) != len(self.shown):
+            raise ValueError(f"a ranking of {len(self.shown)} has as many places, got {self.places}")
+
+    def tiers(self) -> tuple[tuple[int, ...], ...]:
+        """Slots from best to worst, level ones together; empty when the call failed."""
+        if self.places is None:
+            return ()
+        return tuple(
+            tuple(sorted(slot for slot, place in zip(self.shown, self.places, strict=True) if place == level))
+            for level in sorted(set(self.places))
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class MatchLog:
     """All matches of one group. `num_candidates` counts the rollouts that took part in the tournament.
 
     symmetric: the judge cannot depend on the order, so no first-seat bias is looked for.
+    rankings: calls that ranked more than two at once (topology `k_wise`).
     """
 
     num_candidates: int
     kind: VerdictKind
     matches: tuple[Match, ...]
     symmetric: bool = False
+    rankings: tuple[Ranking, ...] = ()
 
 
 # --- what comes out ---------------------------------------------------------------------------------------------

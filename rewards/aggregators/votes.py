@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,14 @@ IntArray = NDArray[np.int64]
 MAX_VOTE_WEIGHT = 16.0
 
 
+@dataclass(frozen=True, slots=True)
+class RankedSlate:
+    """A ranking as an aggregator sees it: tiers from best to worst, level slots together; weight in plain calls."""
+
+    tiers: tuple[tuple[int, ...], ...]
+    weight: float = 1.0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class VerdictTable:
     """The verdicts of one group as columns, V of them, in the order of the match log. Failed calls are absent.
@@ -26,6 +35,7 @@ class VerdictTable:
     first_V, second_V: who was shown first and second. value_V: seen from the first, as the judge's kind says.
     weight_V: what a verdict counts, in plain verdicts. match_V: number of its match; both orders share one.
     one_order: the judge can depend on the order and no match was asked in both.
+    ranking_V: number in `rankings` of the ranking that a row was read out of, -1 for a verdict about a pair.
     """
 
     num_candidates: int
@@ -37,6 +47,8 @@ class VerdictTable:
     match_V: IntArray
     symmetric: bool = False
     one_order: bool = False
+    ranking_V: IntArray | None = None
+    rankings: tuple[RankedSlate, ...] = ()
 
     @property
     def wins_V(self) -> FloatArray:  # noqa: N802 - a shape suffix
@@ -63,7 +75,8 @@ class Votes:
 def verdict_table(log: MatchLog, judge_weights: Mapping[str, float] | None = None) -> VerdictTable:
     """The verdicts of a match log; a call weighs its own weight times its judge's (1 where none is given).
 
-    A verdict of weight 0 is absent.
+    A verdict of weight 0 is absent. A ranking of K adds a row for each of its K (K - 1) / 2 pairs, of weight 2 / K each,
+    K - 1 together: as many verdicts as it takes to sort K that are already in order (ours).
 
     Raises:
         ValueError: a call about a candidate that the group does not have.
@@ -75,7 +88,18 @@ def verdict_table(log: MatchLog, judge_weights: Mapping[str, float] | None = Non
         for call in match.calls
         if call.verdict.value is not None
     ]
-    columns = np.array([row for row in rows if row[3] > 0.0], dtype=np.float64).reshape(-1, 5)
+    rankings = tuple(
+        RankedSlate(ranking.tiers(), ranking.weight * judges.get(ranking.judge, 1.0))
+        for ranking in log.rankings
+        if ranking.places is not None and ranking.weight * judges.get(ranking.judge, 1.0) > 0.0
+    )
+    rows = [row for row in rows if row[3] > 0.0]
+    ranking_V = [-1] * len(rows)  # noqa: N806 - a shape suffix
+    for number, ranking in enumerate(rankings):
+        pairs = _ranked_pairs(ranking, log.kind, len(log.matches) + len(rows))
+        rows += pairs
+        ranking_V += [number] * len(pairs)
+    columns = np.array(rows, dtype=np.float64).reshape(-1, 5)
     seats_V2 = columns[:, :2].astype(np.int64)
     if seats_V2.size and seats_V2.max() >= log.num_candidates:
         raise ValueError(f"a match log of {log.num_candidates} candidates has a call about candidate {seats_V2.max()}")
@@ -89,8 +113,22 @@ def verdict_table(log: MatchLog, judge_weights: Mapping[str, float] | None = Non
         weight_V=columns[:, 3],
         match_V=columns[:, 4].astype(np.int64),
         symmetric=log.symmetric,
-        one_order=not log.symmetric and not both_orders,
+        one_order=not log.symmetric and not both_orders and not log.rankings,
+        ranking_V=np.array(ranking_V, dtype=np.int64),
+        rankings=rankings,
     )
+
+
+def _ranked_pairs(ranking: RankedSlate, kind: VerdictKind, match: int) -> list[tuple[int, int, float, float, int]]:
+    """Rows (first, second, value, weight, match) of a ranking; matches are numbered from `match` on."""
+    placed = [(slot, level) for level, tier in enumerate(ranking.tiers) for slot in tier]
+    win, tie = (1.0, 0.0) if kind == "score" else (1.0, 0.5)
+    weight = ranking.weight * 2.0 / len(placed)
+    pairs = combinations(placed, 2)
+    return [
+        (better, worse, win if high < low else tie, weight, match + number)
+        for number, ((better, high), (worse, low)) in enumerate(pairs)
+    ]
 
 
 def collect_votes(table: VerdictTable) -> Votes:
