@@ -75,8 +75,8 @@ class Votes:
 def verdict_table(log: MatchLog, judge_weights: Mapping[str, float] | None = None) -> VerdictTable:
     """The verdicts of a match log; a call weighs its own weight times its judge's (1 where none is given).
 
-    A verdict of weight 0 is absent. A ranking of K adds a row for each of its K (K - 1) / 2 pairs, of weight 2 / K each,
-    K - 1 together: as many verdicts as it takes to sort K that are already in order (ours).
+    A verdict of weight 0 is absent. A ranking of K adds a row of weight 2 / K for each of its K (K - 1) / 2 pairs, K - 1
+    together: as many verdicts as it takes to sort K that are already in order (ours).
 
     Raises:
         ValueError: a call about a candidate that the group does not have.
@@ -94,7 +94,7 @@ def verdict_table(log: MatchLog, judge_weights: Mapping[str, float] | None = Non
         if ranking.places is not None and ranking.weight * judges.get(ranking.judge, 1.0) > 0.0
     )
     rows = [row for row in rows if row[3] > 0.0]
-    ranking_V = [-1] * len(rows)  # noqa: N806 - a shape suffix
+    ranking_V = [-1] * len(rows)
     for number, ranking in enumerate(rankings):
         pairs = _ranked_pairs(ranking, log.kind, len(log.matches) + len(rows))
         rows += pairs
