@@ -40,6 +40,62 @@ class BradleyTerry(_Aggregator):
     """Standard deviation of the strengths, in logits; large values come near to maximum likelihood."""
 
 
+class Davidson(_Aggregator):
+    """Bradley-Terry with ties as an outcome of their own (Davidson 1970)."""
+
+    kind: Literal["davidson"]
+    prior_sd: Annotated[float, Field(gt=0, le=100)] = 2.0
+    """Standard deviation of the strengths, in logits."""
+
+
+class PlackettLuce(_Aggregator):
+    """Whole rankings as choices from what is left (Plackett 1975), under a prior of given scale."""
+
+    kind: Literal["plackett_luce"]
+    prior_sd: Annotated[float, Field(gt=0, le=100)] = 2.0
+    """Standard deviation of the strengths, in logits."""
+
+
+class Elo(_Aggregator):
+    """Ratings that move verdict by verdict (Elo 1978)."""
+
+    kind: Literal["elo"]
+    k: Annotated[float, Field(gt=0, le=1000)] = 32.0
+    """Points that one verdict moves at most."""
+    shuffles: Annotated[int, Field(ge=0, le=10_000)] = 16
+    """Ratings are the mean over so many seeded orders of the verdicts; 0: once, in the order of the log."""
+
+
+class TrueSkill(StrictModel):
+    """Gaussian skills, updated by pairs or by whole rankings (Weng and Lin 2011; K-Sort Arena, arXiv 2408.14468)."""
+
+    kind: Literal["trueskill"]
+    shuffles: Annotated[int, Field(ge=0, le=10_000)] = 16
+    """Skills are the mean over so many seeded orders of the verdicts; 0: once, in the order of the log."""
+
+
+class SoftCondorcet(_Aggregator):
+    """Ratings that contradict few verdicts, upsets bounded (soft Condorcet optimisation, arXiv 2411.00119)."""
+
+    kind: Literal["soft_condorcet"]
+    temperature: Annotated[float, Field(gt=0, le=100)] = 0.5
+    """Rating difference that counts as clear."""
+    prior_sd: Annotated[float, Field(gt=0, le=100)] = 3.0
+    """Of the penalty that keeps ratings finite."""
+
+
+class Kemeny(_Aggregator):
+    """The order that contradicts the fewest verdicts (Kemeny 1959); exact for up to 12."""
+
+    kind: Literal["kemeny"]
+
+
+class Tour(_Aggregator):
+    """The best path through everybody, neighbour beating neighbour (TSPRank, arXiv 2411.12064); exact for up to 12."""
+
+    kind: Literal["tour"]
+
+
 class EmpiricalBayes(_Aggregator):
     """Posterior win probabilities under a prior whose scale is learned from the batch (ours)."""
 
@@ -51,5 +107,17 @@ class EmpiricalBayes(_Aggregator):
 
 
 AggregatorConfig = Annotated[
-    WinRate | RankQuantile | Borda | BradleyTerry | EmpiricalBayes, Field(discriminator="kind")
+    WinRate
+    | RankQuantile
+    | Borda
+    | BradleyTerry
+    | Davidson
+    | PlackettLuce
+    | Elo
+    | TrueSkill
+    | SoftCondorcet
+    | Kemeny
+    | Tour
+    | EmpiricalBayes,
+    Field(discriminator="kind"),
 ]

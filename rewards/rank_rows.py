@@ -123,9 +123,10 @@ def rank_verdict_rows(
     if not len(rows.a):
         raise UserError("no rows to rank; give at least one match")
     judges = [name for name in rows.judge.names if name] if rows.judge is not None else []
-    for name in config.judge_weights:
+    weights = dict(options.get("judge_weights", {}))
+    for name in weights:
         check_name("judge in judge_weights", name, judges)
-    groups = group_tables(rows, config.judge_weights)
+    groups = group_tables(rows, weights)
     fitted, _ = fitter.fit_tables([group.table for group in groups])
     return {
         group.name: RankedGroup(

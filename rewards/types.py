@@ -237,6 +237,7 @@ class Strengths:
     rewards: raw, higher is better. strengths and stderrs: on the model's own scale, where it has one.
     reliability: share of the rewards' variance that is signal, in [0, 1]; None if the aggregator has no noise model.
     circular_triad_rate: of the triples with three decided pairs, those that go round; None where there is no triple.
+    feedback_weight: share of the verdicts' weight that the order contradicts, from aggregators that minimise it.
     """
 
     rewards: list[float | None]
@@ -244,6 +245,7 @@ class Strengths:
     strengths: list[float | None] | None = None
     stderrs: list[float | None] | None = None
     circular_triad_rate: float | None = None
+    feedback_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

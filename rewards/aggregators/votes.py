@@ -75,8 +75,8 @@ class Votes:
 def verdict_table(log: MatchLog, judge_weights: Mapping[str, float] | None = None) -> VerdictTable:
     """The verdicts of a match log; a call weighs its own weight times its judge's (1 where none is given).
 
-    A verdict of weight 0 is absent. A ranking of K adds a row of weight 2 / K for each of its K (K - 1) / 2 pairs, K - 1
-    together: as many verdicts as it takes to sort K that are already in order (ours).
+    A verdict of weight 0 is absent. A ranking of K adds a row of weight 2 / K for each of its K (K - 1) / 2 pairs:
+    K - 1 together, as many verdicts as a sorted K needs (ours).
 
     Raises:
         ValueError: a call about a candidate that the group does not have.

@@ -132,7 +132,7 @@ def test_options_reach_their_section() -> None:
     ("options", "message"),
     [
         ({"topology": "round_robbin"}, "'round_robbin'; did you mean 'round_robin'"),
-        ({"aggregator": "elo"}, "unknown aggregator: 'elo'; choose from"),
+        ({"aggregator": "xyz"}, "unknown aggregator: 'xyz'; choose from"),
         ({"orders": "bth"}, "did you mean 'both'"),
         ({"verdict": "logit"}, "unknown verdict"),
         ({"seeding": "random"}, "unknown option of rank_group with round_robin and empirical_bayes: 'seeding'"),
