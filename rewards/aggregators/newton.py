@@ -1,4 +1,4 @@
-"""Newton's method with step halving, for strictly concave log-posteriors of a few hundred parameters."""
+"""Newton's method with step halving, for smooth functions of up to a thousand parameters or so."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def maximise(
     slopes: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
     start_M: FloatArray,
 ) -> tuple[FloatArray, FloatArray]:
-    """The maximum and the information (minus the Hessian) there.
+    """A maximum near the start, the only one where the function is concave, and the information there.
 
     Args:
-        value: the function. slopes: its gradient_M and minus its Hessian_MM, positive definite.
+        value: the function. slopes: its gradient_M and minus its Hessian_MM (the information), positive definite.
 
     Raises:
-        ArithmeticError: no convergence, which a strictly concave function rules out.
+        ArithmeticError: no convergence.
     """
     x_M, best = start_M, value(start_M)
     for _ in range(_MAX_STEPS):

@@ -12,20 +12,15 @@ import numpy as np
 from rewards.aggregator_config import SoftCondorcet
 from rewards.aggregators.group import GroupAggregator, GroupVotes, Reading, mean_over_scored
 from rewards.aggregators.laplace import sigmoid
+from rewards.aggregators.newton import maximise
 from rewards.aggregators.votes import FloatArray
-
-_MAX_STEPS = 5000
-_MOMENTUM = 0.9
-_TOLERANCE = 1e-7
-_CURVATURE = 0.0963
-"""The largest second derivative of the sigmoid."""
 
 
 class SoftCondorcetAggregator(GroupAggregator):
-    """Gradient descent on loss + |r|^2 / (2 prior_sd^2) from the centred win rates; the penalty keeps ratings finite.
+    """A local minimum of loss + |r|^2 / (2 prior_sd^2) near the centred win rates; the penalty keeps ratings finite.
 
-    The loss is not convex: another start may end elsewhere, so the start is fixed, and ratings are rounded to 1e-9 in
-    every step, which keeps the order of the additions from deciding a tie.
+    The loss is not convex: another start may end elsewhere, so the start is fixed. Newton's method, with the Hessian
+    lifted to positive definite where it is not.
     reward_i: mean over the scored others of sigmoid((r_i - r_j) / temperature). There is no noise model.
     """
 
@@ -47,19 +42,25 @@ def minimise(wins_NN: FloatArray, temperature: float, prior_sd: float) -> FloatA
     """
     met_NN = wins_NN + wins_NN.T
     rates_N = wins_NN.sum(1) / np.maximum(met_NN.sum(1), 1e-12)
-    ratings_N = (2.0 * rates_N - 1.0) * temperature
     penalty = prior_sd**-2.0
-    # Gershgorin: no eigenvalue of the Hessian is above twice the busiest candidate's curvature.
-    step = 1.0 / (2.0 * _CURVATURE * float(met_NN.sum(1).max()) / temperature**2 + penalty)
-    i, j = np.nonzero(wins_NN)
-    weight_E, n = wins_NN[i, j], len(ratings_N)
-    velocity_N = np.zeros(n)
-    for _ in range(_MAX_STEPS):
-        p_E = sigmoid((ratings_N[j] - ratings_N[i]) / temperature)
-        pull_E = weight_E * p_E * (1.0 - p_E) / temperature
-        gradient_N = np.bincount(j, pull_E, n) - np.bincount(i, pull_E, n) + penalty * ratings_N
-        if np.abs(gradient_N).max() * step < _TOLERANCE * (1.0 - _MOMENTUM) and np.abs(velocity_N).max() < _TOLERANCE:
-            return ratings_N - ratings_N.mean()
-        velocity_N = _MOMENTUM * velocity_N - step * gradient_N
-        ratings_N = (ratings_N + velocity_N).round(9)
-    raise ArithmeticError(f"soft_condorcet: no minimum within {_MAX_STEPS} steps")
+    n = len(rates_N)
+
+    def upsets(ratings_N: FloatArray) -> FloatArray:
+        return sigmoid((ratings_N[None, :] - ratings_N[:, None]) / temperature)
+
+    def gain(ratings_N: FloatArray) -> float:
+        return -float((wins_NN * upsets(ratings_N)).sum() + penalty * (ratings_N @ ratings_N) / 2.0)
+
+    def slopes(ratings_N: FloatArray) -> tuple[FloatArray, FloatArray]:
+        p_NN = upsets(ratings_N)
+        slope_NN = wins_NN * p_NN * (1.0 - p_NN) / temperature
+        gradient_N = slope_NN.sum(1) - slope_NN.sum(0) - penalty * ratings_N
+        curve_NN = slope_NN * (1.0 - 2.0 * p_NN) / temperature
+        curve_NN = curve_NN + curve_NN.T
+        hessian_NN = np.diag(curve_NN.sum(1) + penalty) - curve_NN
+        lift = max(0.0, penalty / 2.0 - float(np.linalg.eigvalsh(hessian_NN)[0]))
+        # Rounded, so that where two directions are level the order of the additions does not choose one.
+        return gradient_N.round(11), hessian_NN + lift * np.eye(n)
+
+    ratings_N, _ = maximise(gain, slopes, (2.0 * rates_N - 1.0) * temperature)
+    return ratings_N - ratings_N.mean()
