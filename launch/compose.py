@@ -138,7 +138,15 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir) -> None:
                 objective=objective,
                 seed=recipe.seed,
                 engines=pool,
-                sink=make_sink(recipe.rewards, judge, seed=recipe.seed, carry_prior=True, on_call=meter.on_call),
+                sink=make_sink(
+                    recipe.rewards,
+                    judge,
+                    seed=recipe.seed,
+                    carry_prior=True,
+                    on_call=meter.on_call,
+                    groups_per_step=recipe.rollouts.prompts_per_step,
+                    calls_spent=run.num_training_calls(),
+                ),
                 heldout_sink=make_sink(
                     recipe.rewards, judge, seed=recipe.seed, carry_prior=False, on_call=meter.on_call
                 ),

@@ -65,11 +65,26 @@ def make_sink(
     seed: int,
     carry_prior: bool,
     on_call: Callable[[GroupKey, Call], None] | None = None,
+    groups_per_step: int | None = None,
+    calls_spent: int = 0,
 ) -> Arena | ScorerSink:
-    """A fresh sink over an open judge; several sinks may share one judge."""
+    """A fresh sink over an open judge; several sinks may share one judge.
+
+    Budgets of calls hold where `groups_per_step` is given; `calls_spent` went out of the run's before.
+    """
     gates = build_gates(config.gates)
     if isinstance(config, TournamentRewards):
         assert judge is not None
         scorer = import_target(config.prior_scorer) if config.prior_scorer is not None else None
-        return Arena(config, judge, gates, seed=seed, carry_prior=carry_prior, on_call=on_call, prior_scorer=scorer)
+        return Arena(
+            config,
+            judge,
+            gates,
+            seed=seed,
+            carry_prior=carry_prior,
+            on_call=on_call,
+            prior_scorer=scorer,
+            groups_per_step=groups_per_step,
+            calls_spent=calls_spent,
+        )
     return ScorerSink(import_target(config.target), gates, name=config.target)

@@ -170,6 +170,10 @@ class RunDir:
     def load_matches(self, step: int) -> list[dict[str, Any]]:
         return tables.read(self._table("matches", step)).to_pylist()
 
+    def num_training_calls(self) -> int:
+        """Judge calls that training steps made so far, those of steps that are to be learned again included."""
+        return sum(tables.num_rows(path) for path in (self.path / "matches").glob("step_*.parquet"))
+
     def save_evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """One row per held-out game. The report reads `prompt`, `before`, `after`, `outcome` (1 = after won; None)."""
         tables.write(self._table("evaluation", step), pa.Table.from_pylist([dict(row) for row in rows]))

@@ -38,3 +38,8 @@ def read(path: Path) -> pa.Table:
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is damaged ({reason}); {CURE}") from error
+
+
+def num_rows(path: Path) -> int:
+    """Rows of a table, by its footer."""
+    return pq.read_metadata(path).num_rows

@@ -46,7 +46,8 @@ def calls_per_match(rewards: TournamentRewards) -> int:
 def calls_per_group(rewards: RewardsConfig, group_size: int) -> int:
     if not isinstance(rewards, TournamentRewards):
         return 0
-    return build_topology(rewards.topology).max_matches(group_size) * calls_per_match(rewards)
+    most = build_topology(rewards.topology).max_matches(group_size) * calls_per_match(rewards)
+    return _least(most, rewards.budget.calls_per_group, rewards.budget.calls_per_step)
 
 
 def calls_per_step(rewards: RewardsConfig, group_size: int, num_groups: int) -> int:
@@ -55,7 +56,13 @@ def calls_per_step(rewards: RewardsConfig, group_size: int, num_groups: int) -> 
     if isinstance(rewards, TournamentRewards) and isinstance(rewards.topology, Adaptive):
         opening = (group_size + 1) // 2 * calls_per_match(rewards)
         most = min(most, num_groups * max(rewards.topology.calls_per_group, opening))
+    if isinstance(rewards, TournamentRewards):
+        most = _least(most, rewards.budget.calls_per_step, rewards.budget.calls_per_run)
     return most
+
+
+def _least(bound: int, *others: int | None) -> int:
+    return min([bound, *(other for other in others if other is not None)])
 
 
 def num_evaluations(num_steps: int, every: int | None) -> int:
@@ -69,8 +76,9 @@ def judge_calls(recipe: Recipe) -> JudgeCalls:
     games = evaluation.num_prompts * evaluation.rollouts_per_prompt
     per_group = calls_per_group(recipe.rewards, recipe.rollouts.group_size)
     per_step = calls_per_step(recipe.rewards, recipe.rollouts.group_size, recipe.rollouts.prompts_per_step)
-    per_evaluation = 0
+    per_evaluation, per_run = 0, None
     if isinstance(recipe.rewards, TournamentRewards):
+        per_run = recipe.rewards.budget.calls_per_run
         per_evaluation = games * (1 if is_symmetric(recipe.rewards.judge) else 2)
     times = num_evaluations(recipe.rl.num_steps, evaluation.every)
     audit = evaluation.audit_judge
@@ -79,6 +87,6 @@ def judge_calls(recipe: Recipe) -> JudgeCalls:
         per_step=per_step,
         per_evaluation=per_evaluation,
         num_evaluations=times,
-        per_run=per_step * recipe.rl.num_steps + per_evaluation * times,
+        per_run=_least(per_step * recipe.rl.num_steps, per_run) + per_evaluation * times,
         audit=games * (1 if is_symmetric(audit) else 2) if audit else 0,
     )

@@ -8,9 +8,9 @@ tournaments, all complete and idle --> next_round(states, logs) --> one list of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from rewards.calling import Caller
 from rewards.topologies.ordering import unplayed
@@ -25,8 +25,14 @@ async def play_rounds(
     caller: Caller,
     orders: Literal["first", "random", "both"],
     on_call: Callable[[GroupKey, Call], None] | None,
+    *,
+    calls_left: Callable[[], int | None],
 ) -> None:
-    """Plays until the topology names no pairing. A call's exception, JudgeFailure apart, cancels the round."""
+    """Plays until the topology names no pairing. A call's exception, JudgeFailure apart, cancels the round.
+
+    Args:
+        calls_left: what the step may still spend; None: no bound but the topology's own.
+    """
     calls_per_match = 2 if orders == "both" and not judge.symmetric else 1
     while True:
         plan = await asyncio.to_thread(
@@ -34,21 +40,26 @@ async def play_rounds(
             [tournament.state for tournament in tournaments],
             [tournament.log(judge) for tournament in tournaments],
             calls_per_match=calls_per_match,
-            calls_left=None,
+            calls_left=calls_left(),
         )
         if not any(plan):
             return
-        playing = [
-            asyncio.create_task(tournament.play(partial(_named, pairings), judge, caller, orders, on_call))
+        await all_or_none(
+            tournament.play(partial(_named, pairings), judge, caller, orders, on_call)
             for tournament, pairings in zip(tournaments, plan, strict=True)
             if pairings
-        ]
-        try:
-            await asyncio.gather(*playing)
-        finally:
-            for task in playing:
-                task.cancel()
-            await asyncio.gather(*playing, return_exceptions=True)
+        )
+
+
+async def all_or_none(plays: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Runs them side by side; the first exception cancels the others and surfaces when they are gone."""
+    playing = [asyncio.create_task(play) for play in plays]
+    try:
+        await asyncio.gather(*playing)
+    finally:
+        for task in playing:
+            task.cancel()
+        await asyncio.gather(*playing, return_exceptions=True)
 
 
 def _named(pairings: Sequence[Pairing], state: TournamentState) -> list[Pairing]:

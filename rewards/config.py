@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rewards.aggregator_config import AggregatorConfig, EmpiricalBayes
 from rewards.gate_config import GateConfig
 from rewards.judge_config import JudgeConfig
 from rewards.strict import ImportPath, StrictModel
-from rewards.topology_config import RoundRobin, TopologyConfig
+from rewards.topology_config import Adaptive, RoundRobin, TopologyConfig
 
 
 class CallLimits(StrictModel):
@@ -22,6 +22,20 @@ class CallLimits(StrictModel):
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 4
     backoff_s: Annotated[float, Field(ge=0, le=600)] = 0.5
     """First wait between attempts; doubles each time, with seeded jitter."""
+
+
+class CallBudget(StrictModel):
+    """What a run may ask of its judge while it trains; evaluation is not counted. A retry is not another call.
+
+    A topology that would exceed its group's share plays as far as the share goes, those first who have played least;
+    what a step's groups do not need is handed on to those that would play on. The aggregator works with what is there.
+    """
+
+    calls_per_group: Annotated[int, Field(ge=1)] | None = None
+    calls_per_step: Annotated[int, Field(ge=1)] | None = None
+    """Of all groups of a step together."""
+    calls_per_run: Annotated[int, Field(ge=1)] | None = None
+    """When they are spent the run stops; raise it and resume."""
 
 
 class TournamentRewards(StrictModel):
@@ -39,8 +53,17 @@ class TournamentRewards(StrictModel):
     calls: CallLimits = CallLimits()
     min_verdicts: Annotated[int, Field(ge=1)] = 1
     """A rollout with fewer verdicts is unscored."""
+    budget: CallBudget = CallBudget()
     max_calls_per_step: Annotated[int, Field(ge=1)] | None = None
     """Refuses a recipe whose upper bound of judge calls per step is above this."""
+
+    @model_validator(mode="after")
+    def _one_budget_per_group(self) -> Self:
+        if isinstance(self.topology, Adaptive) and self.budget.calls_per_group is not None:
+            raise ValueError(
+                "budget.calls_per_group: adaptive shares its calls over the batch; set topology.calls_per_group instead"
+            )
+        return self
 
 
 class ScorerRewards(StrictModel):

@@ -59,7 +59,8 @@ def rank_group(
         seed: of brackets and lots.
         options: fields of the topology (`seeding`), of the aggregator (`scales`, `prior_decay`) and of the calls
             (`max_concurrency`, `timeout_s`, `max_attempts`, `backoff_s`); `min_verdicts`; `symmetric=True` for a
-            function that cannot depend on the order (asked once per match); `prior`, an aggregator's earlier one.
+            function that cannot depend on the order (asked once per match); `calls_per_group` and `calls_per_step` (of
+            all groups together), budgets of calls; `prior`, an aggregator's earlier one.
 
     Raises:
         UserError: a bad argument, or a value from `compare` that its verdict kind does not allow.
@@ -101,7 +102,7 @@ def rank_groups(
             raise UserError(f"num_candidates: a group has at least 2 candidates, got {size!r}")
     prior: Prior | None = options.pop("prior", None)
     config, judge = _config(topology, aggregator, orders, verdict, options)
-    arena = Arena(config, _FunctionJudge(compare, judge), seed=seed, prior=prior)
+    arena = Arena(config, _FunctionJudge(compare, judge), seed=seed, prior=prior, groups_per_step=max(1, len(sizes)))
     return _run(_rank(sizes, arena))
 
 
@@ -151,8 +152,16 @@ def _config(
     check_name("aggregator", aggregator, _AGGREGATORS)
     check_name("orders", orders, get_args(Orders))
     check_name("verdict", verdict, get_args(VerdictKind))
-    sections: dict[str, dict[str, Any]] = {"topology": {}, "aggregator": {}, "calls": {}, "judge": {}, "": {}}
-    owners = dict.fromkeys(_TOPOLOGIES[topology].model_fields, "topology")
+    sections: dict[str, dict[str, Any]] = {
+        "topology": {},
+        "aggregator": {},
+        "calls": {},
+        "judge": {},
+        "budget": {},
+        "": {},
+    }
+    owners = dict.fromkeys(("calls_per_group", "calls_per_step"), "budget")
+    owners |= dict.fromkeys(_TOPOLOGIES[topology].model_fields, "topology")
     owners |= dict.fromkeys(_AGGREGATORS[aggregator].model_fields, "aggregator")
     owners |= dict.fromkeys(CallLimits.model_fields, "calls") | {"symmetric": "judge", "min_verdicts": ""}
     del owners["kind"]
@@ -170,6 +179,7 @@ def _config(
                 "aggregator": {"kind": aggregator, **sections["aggregator"]},
                 "orders": orders,
                 "calls": sections["calls"],
+                "budget": sections["budget"],
                 **sections[""],
             }
         )

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from rewards.budget import least_played_first
 from rewards.calling import Caller
 from rewards.errors import UserError
 from rewards.types import (
@@ -86,6 +87,11 @@ class Tournament:
         self._wake.set()
 
     @property
+    def num_calls(self) -> int:
+        """Calls that were asked and answered, or failed."""
+        return sum(len(match.calls) for match in self._matches.values())
+
+    @property
     def survivors(self) -> frozenset[int]:
         """Slots that arrived and passed every gate."""
         return frozenset(self._candidates)
@@ -119,10 +125,15 @@ class Tournament:
         caller: Caller,
         orders: Literal["first", "random", "both"],
         on_call: Callable[[GroupKey, Call], None] | None,
+        *,
+        max_matches: int | None = None,
     ) -> None:
         """Plays until everybody is there and nothing is playable.
 
         A call's exception, JudgeFailure apart, cancels the rest and surfaces.
+
+        Args:
+            max_matches: start no more than these, once everybody is there, those first who have played least.
         """
         running: dict[asyncio.Task[Call], Pairing] = {}
         calls: dict[Pairing, list[asyncio.Task[Call]]] = {}
@@ -139,11 +150,18 @@ class Tournament:
                         self._matches[pairing] = match
                         self._results[pairing] = match.result(judge.kind)
                 state = self.state
-                for pairing in playable(state):
-                    if pairing not in calls:
-                        seatings = self._seats(pairing, judge, orders)
-                        calls[pairing] = [self._start(caller, pairing, seats) for seats in seatings]
-                        running.update(dict.fromkeys(calls[pairing], pairing))
+                named = [pairing for pairing in dict.fromkeys(playable(state)) if pairing not in calls]
+                if max_matches is not None:
+                    named = least_played_first(
+                        named if state.closed else [],
+                        {**self._matches, **calls},
+                        num_matches=max_matches - len(calls),
+                        seed=self._seed,
+                    )
+                for pairing in named:
+                    seatings = self._seats(pairing, judge, orders)
+                    calls[pairing] = [self._start(caller, pairing, seats) for seats in seatings]
+                    running.update(dict.fromkeys(calls[pairing], pairing))
                 if state.closed and not running:
                     return
                 await self._wake.wait()

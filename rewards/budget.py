@@ -1,0 +1,100 @@
+"""Budgets of judge calls: what a group may spend, who plays first when not all can, and what is handed on.
+
+    open:    calls_per_group, calls_per_step / groups, rest of calls_per_run / groups --min--> a group's allowance
+    scores:  what the step has left --hand_on--> groups whose topology would play on, in equal shares, until it is spent
+
+A group whose topology cannot exceed its allowance streams as ever. One that can waits until it is complete and then
+plays those first who have played least, so that what is there when the calls end says something about everybody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from rewards.config import CallBudget
+from rewards.errors import RunStopped
+from rewards.types import Pairing
+
+
+class Purse:
+    """Counts a run's calls against its budget; one for a training arena.
+
+    Args:
+        groups: groups that a step has.
+        spent: calls that the run made before.
+    """
+
+    def __init__(self, budget: CallBudget, *, groups: int, spent: int = 0) -> None:
+        self._budget = budget
+        self._groups = groups
+        self._spent = spent
+
+    def allowance(self) -> int | None:
+        """Calls of one group of the next step before anything is handed on; None: no bound.
+
+        Raises:
+            RunStopped: the run's calls are spent.
+        """
+        left = self.left(0)
+        if self._budget.calls_per_run is not None and self._spent >= self._budget.calls_per_run:
+            raise RunStopped(
+                f"rewards.budget.calls_per_run: all {self._budget.calls_per_run} judge calls are spent; "
+                "raise it and go on with --resume"
+            )
+        shares = [self._budget.calls_per_group, None if left is None else left // self._groups]
+        return min((share for share in shares if share is not None), default=None)
+
+    def left(self, used: int) -> int | None:
+        """What a step that has used `used` calls may still spend; None: no bound."""
+        budget = self._budget
+        run_left = None if budget.calls_per_run is None else budget.calls_per_run - self._spent
+        bounds = [bound for bound in (budget.calls_per_step, run_left) if bound is not None]
+        return max(0, min(bounds) - used) if bounds else None
+
+    def close_step(self, used: int) -> None:
+        self._spent += used
+
+    @property
+    def spent(self) -> int:
+        return self._spent
+
+
+def hand_on(
+    wanting: Sequence[int], *, calls_left: int | None, calls_per_match: int, seed: int
+) -> dict[int, int | None]:
+    """Matches that each of the groups that want to play on gets now; None: no bound.
+
+    Equal shares; when there is less than a match for each, lots decide who gets one.
+    """
+    if calls_left is None:
+        return dict.fromkeys(wanting)
+    matches = calls_left // calls_per_match
+    if matches >= len(wanting) > 0:
+        return dict.fromkeys(wanting, matches // len(wanting))
+    lots = sorted(wanting, key=lambda group: _lot(seed, group, matches))
+    return dict.fromkeys(lots[:matches], 1)
+
+
+def least_played_first(
+    pairings: Iterable[Pairing], played: Iterable[Pairing], *, num_matches: int, seed: int
+) -> list[Pairing]:
+    """The first `num_matches` of the pairings, each time one whose two have played least; lots break ties.
+
+    Args:
+        played: pairings that were started already.
+    """
+    counts = Counter(slot for pairing in played for slot in (pairing.a, pairing.b))
+    waiting = {pairing: _lot(seed, pairing.a, pairing.b, pairing.round) for pairing in pairings}
+    chosen: list[Pairing] = []
+    while waiting and len(chosen) < num_matches:
+        pairing = min(waiting, key=lambda p: (counts[p.a] + counts[p.b], max(counts[p.a], counts[p.b]), waiting[p]))
+        del waiting[pairing]
+        counts.update((pairing.a, pairing.b))
+        chosen.append(pairing)
+    return chosen
+
+
+def _lot(*parts: int) -> bytes:
+    return hashlib.sha256(repr(parts).encode()).digest()

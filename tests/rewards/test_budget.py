@@ -1,0 +1,166 @@
+"""Budgets of judge calls: nobody goes over, everybody gets a share, what is left over is handed on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from rewards import rank_group, rank_groups
+from rewards.arena import Arena
+from rewards.budget import Purse, hand_on, least_played_first
+from rewards.config import CallBudget
+from rewards.errors import RunStopped, UserError
+from rewards.topology_config import Adaptive, Swiss
+from rewards.types import GroupKey, GroupScore, Pairing
+from tests.rewards.test_arena import FakeJudge, add_all, config
+
+
+def lower_wins(i: int, j: int) -> float:
+    return 0.9 if i < j else 0.1
+
+
+def meetings(score: GroupScore) -> Counter[int]:
+    return Counter(slot for match in score.matches for slot in (match.pairing.a, match.pairing.b))
+
+
+@pytest.mark.parametrize(("calls", "orders", "matches"), [(8, "both", 4), (9, "both", 4), (8, "random", 8)])
+def test_a_group_stops_at_its_budget_and_everybody_has_played_about_as_much(
+    calls: int, orders: str, matches: int
+) -> None:
+    score = rank_group(8, lower_wins, calls_per_group=calls, orders=orders)  # pyright: ignore[reportArgumentType]
+    assert len(score.matches) == matches
+    assert score.num_calls <= calls
+    assert set(meetings(score).values()) == {matches // 4}
+    assert all(reward is not None for reward in score.rewards)
+
+
+def test_fewer_calls_than_it_takes_to_hear_of_everybody_leave_the_rest_unscored() -> None:
+    score = rank_group(8, lower_wins, calls_per_group=3, orders="random")
+    assert sum(reward is None for reward in score.rewards) == 2
+    assert max(meetings(score).values()) == 1
+
+
+def test_a_steps_budget_is_shared_and_what_small_groups_leave_is_handed_on() -> None:
+    # Shares of 20: the pair needs 1 match, the triple 3; the 8 and the 7 get the 36 that are left.
+    scores = rank_groups([2, 8, 3, 7], lambda g, i, j: lower_wins(i, j), calls_per_step=40, orders="random")
+    played = [len(score.matches) for score in scores]
+    assert sum(played) == 40
+    assert played[0] == 1
+    assert played[2] == 3
+    assert abs(played[1] - played[3]) <= 2
+    assert max(meetings(scores[1]).values()) - min(meetings(scores[1]).values()) <= 1
+
+
+def test_a_budget_that_is_not_needed_changes_nothing() -> None:
+    free = rank_groups([5, 4], lambda g, i, j: lower_wins(i, j), seed=3)
+    bound = rank_groups([5, 4], lambda g, i, j: lower_wins(i, j), seed=3, calls_per_step=1000, calls_per_group=20)
+    assert [score.rewards for score in bound] == [score.rewards for score in free]
+
+
+def test_both_budgets_hold_at_once() -> None:
+    scores = rank_groups(
+        [8, 8], lambda g, i, j: lower_wins(i, j), calls_per_step=100, calls_per_group=10, orders="random"
+    )
+    assert [score.num_calls for score in scores] == [10, 10]
+
+
+def test_a_bracket_is_cut_between_rounds_and_the_aggregator_works_with_what_is_there() -> None:
+    score = rank_group(
+        8, lower_wins, topology="single_elimination", seeding="random", calls_per_group=5, orders="first"
+    )
+    assert len(score.matches) == 5
+    assert all(reward is not None for reward in score.rewards)
+
+
+def test_adaptive_spends_the_steps_budget_and_no_more() -> None:
+    options = {"topology": "adaptive", "orders": "random", "calls_per_group": 12}
+    scores = rank_groups([8] * 4, lambda g, i, j: lower_wins(i, j), calls_per_step=30, **options)
+    assert sum(score.num_calls for score in scores) == 30
+
+
+def test_adaptive_has_a_budget_of_its_own_per_group() -> None:
+    with pytest.raises(ValidationError, match=r"set topology\.calls_per_group instead"):
+        config(topology=Adaptive(kind="adaptive"), budget=CallBudget(calls_per_group=3))
+
+
+def test_a_bad_budget_is_refused() -> None:
+    with pytest.raises(UserError, match="calls_per_group"):
+        rank_group(4, lower_wins, calls_per_group=0)
+
+
+class TestRun:
+    """One arena over many steps."""
+
+    def arena(self, budget: CallBudget, spent: int = 0, **fields: object) -> Arena:
+        rewards = config(budget=budget, orders="first", **fields)
+        return Arena(rewards, FakeJudge(), groups_per_step=2, calls_spent=spent)
+
+    async def step(self, arena: Arena, number: int) -> int:
+        for group in range(2):
+            await add_all(arena, 4, GroupKey(f"{number}.{group}"))
+        return sum(score.num_calls for score in (await arena.scores()).values())
+
+    def test_the_last_step_gets_what_is_left_and_the_next_stops_the_run(self) -> None:
+        async def play() -> list[int]:
+            arena = self.arena(CallBudget(calls_per_run=20))
+            return [await self.step(arena, 0), await self.step(arena, 1)] + ([-1] if await self.refused(arena) else [])
+
+        assert asyncio.run(play()) == [12, 8, -1]
+
+    async def refused(self, arena: Arena) -> bool:
+        with pytest.raises(RunStopped, match=r"calls_per_run: all 20 judge calls are spent; raise it"):
+            await self.step(arena, 2)
+        return True
+
+    def test_a_resumed_run_remembers(self) -> None:
+        arena = self.arena(CallBudget(calls_per_run=20), spent=15)
+        assert asyncio.run(self.step(arena, 0)) == 5
+
+    def test_evaluation_is_not_counted(self) -> None:
+        async def play() -> int:
+            arena = Arena(config(budget=CallBudget(calls_per_step=1, calls_per_run=1), orders="first"), FakeJudge())
+            return await self.step(arena, 0) + await self.step(arena, 1)
+
+        assert asyncio.run(play()) == 24
+
+    def test_swiss_is_cut_too_and_groups_stay_level(self) -> None:
+        async def play() -> list[int]:
+            arena = self.arena(CallBudget(calls_per_step=6), topology=Swiss(kind="swiss"))
+            for group in range(2):
+                await add_all(arena, 4, GroupKey(str(group)))
+            return [score.num_calls for score in (await arena.scores()).values()]
+
+        assert asyncio.run(play()) == [3, 3]
+
+
+@given(size=st.integers(2, 9), num_matches=st.integers(0, 40), seed=st.integers(0, 5), already=st.integers(0, 10))
+def test_least_played_first_keeps_the_counts_level(size: int, num_matches: int, seed: int, already: int) -> None:
+    pairings = [Pairing(a, b) for a, b in combinations(range(size), 2)]
+    played = least_played_first(pairings, [], num_matches=already, seed=seed)
+    waiting = [pairing for pairing in pairings if pairing not in played]
+    chosen = least_played_first(waiting, played, num_matches=num_matches, seed=seed)
+    assert len(chosen) == min(num_matches, len(waiting)) == len(set(chosen))
+    counts = Counter(slot for pairing in (*played, *chosen) for slot in (pairing.a, pairing.b))
+    assert max(counts.values(), default=0) - min((counts[slot] for slot in range(size)), default=0) <= 2
+
+
+@given(st.integers(0, 20), st.integers(0, 60), st.integers(1, 2))
+def test_shares_are_equal_and_never_more_than_there_is(groups: int, left: int, calls_per_match: int) -> None:
+    shares = hand_on(list(range(groups)), calls_left=left, calls_per_match=calls_per_match, seed=1)
+    matches = [share for share in shares.values() if share is not None]
+    assert sum(matches) * calls_per_match <= left
+    assert len(set(matches)) <= 1
+    assert groups == 0 or left < calls_per_match or matches
+
+
+def test_no_budget_is_no_bound() -> None:
+    purse = Purse(CallBudget(), groups=4)
+    assert purse.allowance() is None
+    assert purse.left(10**9) is None
+    assert hand_on([1, 2], calls_left=None, calls_per_match=2, seed=0) == {1: None, 2: None}
