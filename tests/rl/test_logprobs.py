@@ -56,7 +56,7 @@ def test_values_and_gradients_are_those_of_log_softmax(
     torch.testing.assert_close(logprobs_N, expected_N, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(entropy_N, expected_entropy_N, atol=1e-5, rtol=1e-5)
     for grad, expected in zip(grads, expected_grads, strict=True):
-        torch.testing.assert_close(grad, expected, atol=2e-6, rtol=1e-5)
+        torch.testing.assert_close(grad, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_gradcheck_in_float64() -> None:
