@@ -104,6 +104,13 @@ class EmpiricalBayes(_Aggregator):
     """Grid of prior standard deviations of a group's strengths."""
     prior_decay: Annotated[float, Field(ge=0, le=1)] = 0.9
     """How much of the mixture weights' evidence is carried from one step to the next."""
+    score_error: Annotated[float, Field(gt=0)] | None = None
+    """`score` verdicts: the judge's own error per rollout, in its units, from outside (`diagnostics.score_error`).
+
+    Groups that differ no more than this are shrunk to nothing; without it no group is shrunk.
+    """
+    score_rewards: Literal["strength", "win_share"] = "strength"
+    """`score` verdicts: centred strengths on the batch's scale, or what they are worth as shares of wins, in [0, 1]."""
 
 
 AggregatorConfig = Annotated[

@@ -60,4 +60,5 @@ def build_aggregator(config: AggregatorConfig, *, min_verdicts: int = 1) -> Aggr
 
 def reward_unit(config: AggregatorConfig, kind: VerdictKind) -> RewardUnit:
     """What the rewards are that this aggregator makes of this kind of verdict."""
-    return "strength" if kind == "score" and isinstance(config, EmpiricalBayes) else "probability"
+    strengths = isinstance(config, EmpiricalBayes) and config.score_rewards == "strength"
+    return "strength" if kind == "score" and strengths else "probability"

@@ -7,7 +7,8 @@ tell apart is given small scales and rewards near 1/2:
     reward_i = sum_s r(s) * mean over scored j != i of E[P(i beats j) | s],   r(s) ~ pi(s) Z(s)
     reliability = V / (V + mean posterior variance of the rewards),           V = variance of the group's rewards
 
-`score` verdicts are not votes: their rewards are centred strengths on a batch-wide scale, see `score_strengths`.
+`score` verdicts are not votes: their rewards are centred strengths on a batch-wide scale, see `score_strengths`, shrunk
+where the judge's error is known, see `score_shrinkage`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from numpy.typing import NDArray
 from rewards.aggregator_config import EmpiricalBayes
 from rewards.aggregators.base import TableAggregator, in_slots
 from rewards.aggregators.prior import BatchPrior
-from rewards.aggregators.score_strengths import fit_scores
+from rewards.aggregators.score_shrinkage import Shrunk, shrink, win_shares
+from rewards.aggregators.score_strengths import ScoreFit, fit_scores
 from rewards.aggregators.vote_strengths import fit_votes
 from rewards.aggregators.votes import (
     VerdictTable,
@@ -90,23 +92,56 @@ class EmpiricalBayesAggregator(TableAggregator):
         squares = learned.score_squares + sum(float(np.sum(strengths_N**2)) for strengths_N in centred)
         rollouts = learned.score_rollouts + sum(len(strengths_N) for strengths_N in centred)
         scale = float(np.sqrt(squares / rollouts)) if squares > 0.0 else 1.0
-        strengths: list[Strengths] = []
-        for table, fit, scored_N, centred_N in zip(tables, batch.fits, scored, centred, strict=True):
-            if not scored_N.any():
-                strengths.append(_unscored(table))
-                continue
-            slots = fit.candidates_N[scored_N]
-            rewards = in_slots(table.num_candidates, slots, centred_N / scale)
-            noise, reliability, stderrs = batch.noise_variance, None, None
-            if noise is not None:
-                spread = float(centred_N.var())
-                # Least squares does not shrink: the spread seen is signal plus noise.
-                noise_share = noise * float(fit.spread_N[scored_N].mean()) / spread if spread > 0.0 else 1.0
-                reliability = max(0.0, 1.0 - noise_share)
-                stderrs = in_slots(table.num_candidates, slots, np.sqrt(noise * fit.spread_N[scored_N]) / scale)
-            strengths.append(Strengths(rewards, reliability, strengths=rewards, stderrs=stderrs))
+        noise = [
+            (batch.noise_variance or 0.0) * float(fit.spread_N[scored_N].mean()) if scored_N.any() else 0.0
+            for fit, scored_N in zip(batch.fits, scored, strict=True)
+        ]
         decay = self._config.prior_decay
-        return strengths, replace(learned, score_squares=decay * squares, score_rollouts=decay * rollouts)
+        learned = replace(learned, score_squares=decay * squares, score_rollouts=decay * rollouts)
+        if self._config.score_error is None:
+            shrunk = [Shrunk(centred_N, 0.0) for centred_N in centred]
+        else:
+            shrunk, seen_K = shrink(centred, noise, self._config.score_error, learned.multiple_counts)
+            groups_K = decay * (np.array(learned.multiple_groups) + seen_K)
+            learned = replace(learned, multiple_groups=tuple(groups_K.tolist()))
+        strengths = [
+            self._read_scores(table, fit, scored_N, centred_N, posterior, batch.noise_variance, scale)
+            for table, fit, scored_N, centred_N, posterior in zip(
+                tables, batch.fits, scored, centred, shrunk, strict=True
+            )
+        ]
+        return strengths, learned
+
+    def _read_scores(
+        self,
+        table: VerdictTable,
+        fit: ScoreFit,
+        scored_N: NDArray[np.bool_],
+        centred_N: NDArray[np.float64],
+        shrunk: Shrunk,
+        noise: float | None,
+        scale: float,
+    ) -> Strengths:
+        if not scored_N.any():
+            return _unscored(table)
+        slots = fit.candidates_N[scored_N]
+        reliability, errors_N = None, None
+        if self._config.score_error is not None:
+            signal = float(shrunk.mean_N.var())
+            reliability = signal / (signal + shrunk.variance) if signal > 0.0 else 0.0
+            errors_N = np.full(len(slots), np.sqrt(shrunk.variance))
+        elif noise is not None:
+            spread = float(centred_N.var())
+            # Least squares does not shrink: the spread seen is signal plus noise.
+            noise_share = noise * float(fit.spread_N[scored_N].mean()) / spread if spread > 0.0 else 1.0
+            reliability = max(0.0, 1.0 - noise_share)
+            errors_N = np.sqrt(noise * fit.spread_N[scored_N])
+        strengths = in_slots(table.num_candidates, slots, shrunk.mean_N / scale)
+        rewards = strengths
+        if self._config.score_rewards == "win_share":
+            rewards = in_slots(table.num_candidates, slots, win_shares(shrunk.mean_N, shrunk.variance, scale))
+        stderrs = None if errors_N is None else in_slots(table.num_candidates, slots, errors_N / scale)
+        return Strengths(rewards, reliability, strengths=strengths, stderrs=stderrs)
 
 
 def _unscored(table: VerdictTable) -> Strengths:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rewards.aggregators.score_shrinkage import MULTIPLES
 from rewards.aggregators.votes import FloatArray
 from rewards.errors import UserError
 from rewards.types import Prior
@@ -23,7 +24,8 @@ class BatchPrior:
 
     scale_groups: groups of each scale seen so far. seat_information and seat_moment: precision of the first-seat bias,
     and precision times bias, in logits. score_squares and score_rollouts: sum of squared centred strengths of `score`
-    verdicts and how many. A new batch is added with weight 1, then everything is multiplied by `prior_decay`.
+    verdicts and how many. multiple_groups: groups of each multiple of the judge's error (`score_error`).
+    A new batch is added with weight 1, then everything is multiplied by `prior_decay`.
     """
 
     scales: tuple[float, ...]
@@ -32,6 +34,7 @@ class BatchPrior:
     seat_moment: float = 0.0
     score_squares: float = 0.0
     score_rollouts: float = 0.0
+    multiple_groups: tuple[float, ...] = (0.0,) * len(MULTIPLES)
 
     @staticmethod
     def read(prior: Prior | None, scales: Sequence[float]) -> BatchPrior:
@@ -49,6 +52,7 @@ class BatchPrior:
             float(prior["seat_moment"]),
             float(prior["score_squares"]),
             float(prior["score_rollouts"]),
+            tuple(float(count) for count in prior["multiple_groups"]),
         )
 
     def to_json(self) -> dict[str, float | list[float]]:
@@ -59,11 +63,16 @@ class BatchPrior:
             "seat_moment": self.seat_moment,
             "score_squares": self.score_squares,
             "score_rollouts": self.score_rollouts,
+            "multiple_groups": list(self.multiple_groups),
         }
 
     @property
     def scale_counts(self) -> FloatArray:
         return SCALE_COUNT + np.array(self.scale_groups)
+
+    @property
+    def multiple_counts(self) -> FloatArray:
+        return SCALE_COUNT + np.array(self.multiple_groups)
 
     @property
     def seat_precision(self) -> float:
