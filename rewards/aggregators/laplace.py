@@ -39,7 +39,13 @@ class ScaleFits:
     seat_curvature_GK: FloatArray
 
 
-def fit_scales(wins_GNN: FloatArray, votes_GNN: FloatArray, scales_K: FloatArray, seat_bias: float = 0.0) -> ScaleFits:
+def fit_scales(
+    wins_GNN: FloatArray,
+    votes_GNN: FloatArray,
+    scales_K: FloatArray,
+    seat_bias: float = 0.0,
+    start_GKN: FloatArray | None = None,
+) -> ScaleFits:
     """Fits all groups under all scales by Newton's method.
 
     Args:
@@ -47,18 +53,29 @@ def fit_scales(wins_GNN: FloatArray, votes_GNN: FloatArray, scales_K: FloatArray
         votes_GNN: weights of all verdicts with these seats.
         scales_K: prior standard deviations, > 0.
         seat_bias: logit by which being shown first helps.
+        start_GKN: strengths to start from, such as those under a bias nearby; zeros by default.
     """
     num_groups, num_candidates = wins_GNN.shape[:2]
     chunk = max(1, _CHUNK_FLOATS // (len(scales_K) * max(1, num_candidates) ** 2))
     parts = [
-        _fit_chunk(wins_GNN[start : start + chunk], votes_GNN[start : start + chunk], scales_K, seat_bias)
+        _fit_chunk(
+            wins_GNN[start : start + chunk],
+            votes_GNN[start : start + chunk],
+            scales_K,
+            seat_bias,
+            None if start_GKN is None else start_GKN[start : start + chunk],
+        )
         for start in range(0, max(1, num_groups), chunk)
     ]
     return ScaleFits(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def _fit_chunk(
-    wins_GNN: FloatArray, votes_GNN: FloatArray, scales_K: FloatArray, seat_bias: float
+    wins_GNN: FloatArray,
+    votes_GNN: FloatArray,
+    scales_K: FloatArray,
+    seat_bias: float,
+    start_GKN: FloatArray | None,
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     wins_G1NN, votes_G1NN = wins_GNN[:, None], votes_GNN[:, None]
     variances_K1 = scales_K[:, None] ** 2
@@ -69,7 +86,7 @@ def _fit_chunk(
         loglik_GK = (wins_G1NN * logits_GKNN - votes_G1NN * softplus(logits_GKNN)).sum((-2, -1))
         return loglik_GK - (strengths_GKN**2 / variances_K1).sum(-1) / 2
 
-    strengths_GKN = np.zeros(shape_GKN)
+    strengths_GKN = np.zeros(shape_GKN) if start_GKN is None else start_GKN
     value_GK = objective(strengths_GKN)
     for _ in range(_MAX_NEWTON_STEPS):
         residual_GKNN, fisher_GKNN = _residual_and_fisher(strengths_GKN, wins_G1NN, votes_G1NN, seat_bias)

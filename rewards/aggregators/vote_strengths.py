@@ -125,8 +125,13 @@ def _fit(batch: SizeBatch, scales_K: FloatArray, seat_bias: float) -> _SizeFit:
 def _fit_seat_bias(batches: Sequence[SizeBatch], scales_K: FloatArray, learned: BatchPrior) -> tuple[float, float]:
     """Mode of the first-seat bias, with scales and strengths fitted along; and the batch's information about it."""
     seat_bias, information = learned.seat_bias, 0.0
+    starts: list[FloatArray | None] = [None] * len(batches)
     for _ in range(_MAX_SEAT_STEPS):
-        fits = [fit_scales(batch.wins_GNN, batch.votes_GNN, scales_K, seat_bias) for batch in batches]
+        fits = [
+            fit_scales(batch.wins_GNN, batch.votes_GNN, scales_K, seat_bias, start)
+            for batch, start in zip(batches, starts, strict=True)
+        ]
+        starts = [fit.strengths_GKN for fit in fits]
         _, responsibilities_GK = fit_mixture(
             np.concatenate([fit.log_evidence_GK for fit in fits]), learned.scale_counts
         )

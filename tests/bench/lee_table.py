@@ -5,8 +5,9 @@
 50 news texts whose similarity to each other people graded (Lee, Pincombe and Welsh 2005; shipped by gensim). A group is
 one text as the reference and 8 others as candidates, drawn by lot; the judge is the quickstart's sentence encoder
 (all-MiniLM-L6-v2): the candidate closer to the reference wins. It is asked once about each pair; its hard verdict is
-the sign of its score. Compared with the human grades of the candidates: the cosine of centred rewards over all groups, the
-mean Pearson correlation inside a group, and Kendall's tau-b inside a group. Intervals: 95 %, bootstrap over references.
+the sign of its score. Compared with the human grades of the candidates: the cosine of centred rewards over all groups,
+the mean Pearson correlation inside a group, and Kendall's tau-b inside a group. Intervals: 95 %, bootstrap over
+references.
 
 All groups: candidates at random. Alike: all 8 graded within 0.1 of each other, where rewards should be small.
 """
