@@ -6,7 +6,7 @@ make_sink  --------->  Arena or ScorerSink
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from launch.devices import Device, judge_engine_spec
@@ -17,7 +17,7 @@ from rewards.importing import import_target
 from rewards.judge_config import JudgeConfig, VerdictTokensJudge
 from rewards.judges import build_judge
 from rewards.scoring import ScorerSink
-from rewards.types import Call, GroupKey, Judge
+from rewards.types import CallHandler, Judge
 from rollouts.engine_slot import start_engine, stop_engine
 from rollouts.models import load_tokenizer, resolve_model
 from rollouts.pool import actor_options
@@ -64,7 +64,7 @@ def make_sink(
     *,
     seed: int,
     carry_prior: bool,
-    on_call: Callable[[GroupKey, Call], None] | None = None,
+    on_call: CallHandler | None = None,
 ) -> Arena | ScorerSink:
     """A fresh sink over an open judge; several sinks may share one judge."""
     gates = build_gates(config.gates)

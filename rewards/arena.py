@@ -11,23 +11,40 @@ JudgeFailure is a bug: it cancels every tournament and leaves through `scores`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from rewards.aggregators import build_aggregator, reward_unit
 from rewards.batch_rounds import play_rounds
 from rewards.calling import Caller
 from rewards.config import TournamentRewards
+from rewards.errors import UserError
 from rewards.gate_rewards import merge_gated
 from rewards.topologies import build_topology
 from rewards.tournament import PriorScorer, Tournament
-from rewards.types import BatchTopology, Call, Candidate, Gate, GroupKey, GroupScore, Judge, Prior, Prompt, Strengths
+from rewards.types import (
+    BatchTopology,
+    CallHandler,
+    Candidate,
+    Gate,
+    GroupKey,
+    GroupScore,
+    Judge,
+    ListJudge,
+    Prior,
+    Prompt,
+    SlateTopology,
+    Strengths,
+    VerdictKind,
+)
 
 
 class Arena:
     """Scores groups by tournaments; implements `rewards.types.GroupSink`.
 
     Args:
-        judge: asked about pairs; opened and closed by whoever made it.
+        judge: asked about pairs, or about slates where the topology names slates; opened and closed by whoever made it.
         gates: checked when a rollout arrives; those that fail never play.
         seed: of brackets, seats and jitter.
         prior: what the aggregator starts from; None = its documented default.
@@ -35,33 +52,35 @@ class Arena:
         limiter: bounds concurrent calls; default: one of our own with `config.calls.max_concurrency` places.
         on_call: told of every finished call.
         prior_scorer: a cheap look at every candidate that plays, for topologies that seed by it.
+
+    Raises:
+        UserError: the topology names slates and the judge cannot rank, or the other way round.
     """
 
     def __init__(
         self,
         config: TournamentRewards,
-        judge: Judge,
+        judge: Judge | ListJudge,
         gates: Sequence[Gate] = (),
         *,
         seed: int = 0,
         prior: Prior | None = None,
         carry_prior: bool = True,
         limiter: asyncio.Semaphore | None = None,
-        on_call: Callable[[GroupKey, Call], None] | None = None,
+        on_call: CallHandler | None = None,
         prior_scorer: PriorScorer | None = None,
     ) -> None:
         self.prior = prior
         """The aggregator's memory: plain JSON, for checkpoints."""
         self._config = config
-        self._judge = judge
+        self._symmetric = judge.symmetric
         self._gates = tuple(gates)
         self._seed = seed
         self._carry_prior = carry_prior
-        self._on_call = on_call
         self._prior_scorer = prior_scorer
-        self._topology = build_topology(config.topology)
         self._aggregator = build_aggregator(config.aggregator, min_verdicts=config.min_verdicts)
-        self._caller = Caller(judge, config.calls, limiter or asyncio.Semaphore(config.calls.max_concurrency))
+        caller = Caller(judge, config.calls, limiter or asyncio.Semaphore(config.calls.max_concurrency))
+        self._game = _game(config, judge, caller, on_call)
         self._tournaments: dict[GroupKey, Tournament] = {}
         self._tasks: dict[GroupKey, asyncio.Task[None]] = {}
 
@@ -72,8 +91,7 @@ class Arena:
             key, prompt, num_candidates, self._gates, seed=self._seed, prior_scorer=self._prior_scorer
         )
         self._tournaments[key] = tournament
-        play = tournament.play(self._topology.playable, self._judge, self._caller, self._config.orders, self._on_call)
-        self._tasks[key] = asyncio.create_task(play, name=f"tournament {key}")
+        self._tasks[key] = asyncio.create_task(self._game.play(tournament), name=f"tournament {key}")
 
     async def add(self, key: GroupKey, index: int, candidate: Candidate) -> None:
         """A rollout has finished. ValueError refuses an unknown or closed group and a slot that came before."""
@@ -101,11 +119,8 @@ class Arena:
         tournaments = [self._tournaments.pop(key) for key in keys]
         for key in keys:
             del self._tasks[key]
-        if isinstance(self._topology, BatchTopology):
-            await play_rounds(
-                self._topology, tournaments, self._judge, self._caller, self._config.orders, self._on_call
-            )
-        logs = [tournament.log(self._judge) for tournament in tournaments]
+        await self._game.finish(tournaments)
+        logs = [tournament.log(self._game.kind, self._symmetric) for tournament in tournaments]
         fitted, prior = await asyncio.to_thread(self._aggregator.fit, logs, self.prior)
         if self._carry_prior:
             self.prior = prior
@@ -129,18 +144,62 @@ class Arena:
         return self._tournaments[key]
 
     def _score(self, tournament: Tournament, strengths: Strengths) -> GroupScore:
-        matches, failures = tournament.matches, tournament.failures()
-        unit = reward_unit(self._config.aggregator, self._judge.kind)
+        matches, rankings, failures = tournament.matches, tournament.rankings, tournament.failures()
+        unit = reward_unit(self._config.aggregator, self._game.kind)
         return GroupScore(
             rewards=merge_gated(strengths.rewards, tournament.survivors, tournament.vetoed, unit),
             reliability=strengths.reliability,
             baseline_ids=[0] * tournament.num_candidates,
             matches=matches,
-            kind=self._judge.kind,
+            kind=self._game.kind,
             strengths=strengths.strengths,
             stderrs=strengths.stderrs,
             gate_failures={name: tuple(slots) for name, slots in tournament.gate_failures.items() if slots},
-            num_calls=sum(len(match.calls) for match in matches),
+            num_calls=sum(len(match.calls) for match in matches) + len(rankings),
             num_failed=failures.total(),
             failures=dict(failures),
+            rankings=rankings,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Game:
+    """How a group is played while it arrives, what follows once a batch is there, and the kind of its match logs."""
+
+    kind: VerdictKind
+    play: Callable[[Tournament], Coroutine[Any, Any, None]]
+    finish: Callable[[Sequence[Tournament]], Coroutine[Any, Any, None]]
+
+
+def _game(config: TournamentRewards, judge: Judge | ListJudge, caller: Caller, on_call: CallHandler | None) -> _Game:
+    topology = build_topology(config.topology)
+
+    async def nothing(tournaments: Sequence[Tournament]) -> None:
+        pass
+
+    if isinstance(topology, SlateTopology):
+        if not isinstance(judge, ListJudge):
+            raise UserError(
+                f"rewards.topology {config.topology.kind} ranks several answers in one call, and judge {judge.name} "
+                "only compares two; choose a judge that ranks, or another topology"
+            )
+        ranker = judge
+
+        def play_slates(tournament: Tournament) -> Coroutine[Any, Any, None]:
+            return tournament.play_slates(topology.playable, ranker, caller, config.orders, on_call)
+
+        return _Game("hard", play_slates, nothing)
+    if not isinstance(judge, Judge):
+        raise UserError(
+            f"rewards.topology {config.topology.kind} plays pairs, and judge {judge.name} only ranks; choose k_wise"
+        )
+    pairs = judge
+
+    def play(tournament: Tournament) -> Coroutine[Any, Any, None]:
+        return tournament.play(topology.playable, pairs, caller, config.orders, on_call)
+
+    async def rounds(tournaments: Sequence[Tournament]) -> None:
+        if isinstance(topology, BatchTopology):
+            await play_rounds(topology, tournaments, pairs, caller, config.orders, on_call)
+
+    return _Game(judge.kind, play, rounds)

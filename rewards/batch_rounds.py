@@ -8,14 +8,14 @@ tournaments, all complete and idle --> next_round(states, logs) --> one list of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Literal
 
 from rewards.calling import Caller
+from rewards.seating import Orders
 from rewards.topologies.ordering import unplayed
 from rewards.tournament import Tournament
-from rewards.types import BatchTopology, Call, GroupKey, Judge, Pairing, TournamentState
+from rewards.types import BatchTopology, CallHandler, Judge, Pairing, TournamentState
 
 
 async def play_rounds(
@@ -23,8 +23,8 @@ async def play_rounds(
     tournaments: Sequence[Tournament],
     judge: Judge,
     caller: Caller,
-    orders: Literal["first", "random", "both"],
-    on_call: Callable[[GroupKey, Call], None] | None,
+    orders: Orders,
+    on_call: CallHandler | None,
 ) -> None:
     """Plays until the topology names no pairing. A call's exception, JudgeFailure apart, cancels the round."""
     calls_per_match = 2 if orders == "both" and not judge.symmetric else 1
@@ -32,7 +32,7 @@ async def play_rounds(
         plan = await asyncio.to_thread(
             topology.next_round,
             [tournament.state for tournament in tournaments],
-            [tournament.log(judge) for tournament in tournaments],
+            [tournament.log(judge.kind, judge.symmetric) for tournament in tournaments],
             calls_per_match=calls_per_match,
             calls_left=None,
         )

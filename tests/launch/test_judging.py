@@ -14,7 +14,7 @@ from rewards.arena import Arena
 from rewards.config import RewardsConfig
 from rewards.judge_config import JudgeConfig, PythonJudge, VerdictTokensJudge
 from rewards.scoring import ScorerSink
-from rewards.types import Call, Candidate, GroupKey, Prompt
+from rewards.types import Call, Candidate, GroupKey, Prompt, Ranking
 from rollouts.engine import EngineSpec
 from rollouts.tiny import build_tiny_tokenizer
 
@@ -139,7 +139,7 @@ async def score(sink: Arena | ScorerSink) -> list[float | None]:
 
 
 async def test_a_tournament_makes_an_arena_with_the_recipes_gates() -> None:
-    calls: list[Call] = []
+    calls: list[Call | Ranking] = []
     async with open_rewards(TOURNAMENT, device="cpu", seed=0) as judge:
         sink = make_sink(TOURNAMENT, judge, seed=0, carry_prior=True, on_call=lambda key, call: calls.append(call))
         assert isinstance(sink, Arena)
