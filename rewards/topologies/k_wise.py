@@ -29,7 +29,7 @@ class KWiseTopology:
     a level pair half a win.
 
     A slate without a ranking is a gap and is not asked again: its members do not count as compared nor as having met,
-    so they choose first in the next round. Once one ranking holds everybody who arrived, no round follows.
+    so they choose first in the next round. Once one slate held everybody who arrived, no round follows.
     """
 
     def __init__(self, k: int = 4, rounds: int | None = None) -> None:
