@@ -17,6 +17,7 @@ from rewards.importing import import_target
 from rewards.judge_config import JudgeConfig, VerdictTokensJudge
 from rewards.judges import build_judge
 from rewards.scoring import ScorerSink
+from rewards.topology_config import RoundRobin
 from rewards.types import CallHandler, Judge
 from rollouts.engine_slot import start_engine, stop_engine
 from rollouts.models import load_tokenizer, resolve_model
@@ -56,6 +57,16 @@ async def open_rewards(config: RewardsConfig, *, device: Device, seed: int) -> A
         return
     async with open_judge(config.judge, device=device, seed=seed) as judge:
         yield judge
+
+
+def pairwise(config: RewardsConfig) -> RewardsConfig:
+    """For evaluation: the same judge and gates, every pair once, whatever the topology of training.
+
+    A bracket that seeds by a round of its own would let two meet twice, and a slate has no pair's verdict.
+    """
+    if not isinstance(config, TournamentRewards):
+        return config
+    return config.model_copy(update={"topology": RoundRobin()})
 
 
 def make_sink(

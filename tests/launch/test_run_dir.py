@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import os
@@ -348,7 +347,7 @@ def test_match_rows_of_pairs_and_rankings_survive_the_table(run: RunDir) -> None
 
 
 def test_scores_saved_before_there_were_rankings_still_load(run: RunDir) -> None:
-    scored = dataclasses.replace(score([0.5]), rankings=())
+    scored = replace(score([0.5]), rankings=())
     table = groups_to_table([group([[-1.0]])], [scored])
     old = [None if text is None else text.replace(', "rankings": []', "") for text in table["score"].to_pylist()]
     assert old != table["score"].to_pylist()
