@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from launch.locks import has_cpu_build
 from launch.machine import Device, Machine, read_machine, resolve_device
@@ -23,7 +24,8 @@ from rewards.config import ScorerRewards
 from rewards.errors import UserError
 from rewards.importing import locate
 from rewards.judge_config import JudgeConfig, PythonJudge, VerdictTokensJudge
-from rewards.judges.verdict_tokens import DATA, TEXTS
+from rewards.judges.verdict_tokens import DATA, LIST_DATA, LIST_TEXTS, TEXTS
+from rewards.list_template import load_list_template
 from rewards.template import load_template
 from rl.objectives import Objective
 from rollouts.config import PythonTask
@@ -100,10 +102,14 @@ def _judge_model(loaded: LoadedRecipe, path: KeyPath, judge: JudgeConfig, faults
     if facts is not None and facts.max_context is not None and wanted > facts.max_context:
         faults.append(loaded.fault((*path, key), f"the model's own context is {facts.max_context}; lower it"))
     if isinstance(judge, VerdictTokensJudge):
-        try:
-            load_template(judge.template, texts=TEXTS, data=DATA, base_dir=loaded.base_dir)
-        except UserError as error:
-            faults.append(loaded.fault((*path, "template"), _without_subject(str(error), "template ")))
+        for key, load in (
+            ("template", partial(load_template, judge.template, texts=TEXTS, data=DATA)),
+            ("list_template", partial(load_list_template, judge.list_template, texts=LIST_TEXTS, data=LIST_DATA)),
+        ):
+            try:
+                load(base_dir=loaded.base_dir)
+            except UserError as error:
+                faults.append(loaded.fault((*path, key), _without_subject(str(error), "template ")))
     return facts
 
 

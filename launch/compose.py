@@ -17,7 +17,7 @@ from typing import Any
 
 from launch.devices import Device, engine_specs, resolve_device, sync_backend
 from launch.gpu_placement import place
-from launch.judging import make_sink, open_judge, open_rewards
+from launch.judging import make_sink, open_judge, open_rewards, pairwise
 from launch.objective import recipe_objective
 from launch.progress import ProgressMeter
 from launch.prompts import RunPrompts
@@ -148,7 +148,7 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir) -> None:
                     calls_spent=run.num_training_calls(),
                 ),
                 heldout_sink=make_sink(
-                    recipe.rewards, judge, seed=recipe.seed, carry_prior=False, on_call=meter.on_call
+                    pairwise(recipe.rewards), judge, seed=recipe.seed, carry_prior=False, on_call=meter.on_call
                 ),
                 learner=learner,
                 store=run,
@@ -197,6 +197,8 @@ def _audit(recipe: Recipe, device: Device) -> Any:
     async def open_audit() -> AsyncIterator[GroupSink]:
         async with open_judge(config, device=device, seed=recipe.seed) as judge:
             # No gates: they would decide pairs as they did before, and this is a second opinion on the answers.
-            yield make_sink(rewards.model_copy(update={"gates": ()}), judge, seed=recipe.seed, carry_prior=False)
+            yield make_sink(
+                pairwise(rewards.model_copy(update={"gates": ()})), judge, seed=recipe.seed, carry_prior=False
+            )
 
     return open_audit

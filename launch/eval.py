@@ -21,7 +21,7 @@ import pyarrow as pa
 from launch import atomic, tables
 from launch.devices import Device, engine_specs, resolve_device
 from launch.gpu_placement import place
-from launch.judging import make_sink, open_rewards
+from launch.judging import make_sink, open_rewards, pairwise
 from launch.ladder import Rung, fit_ladder, length_controlled_win_rate
 from launch.prompts import RunPrompts
 from launch.run_dir import RunDir
@@ -30,7 +30,6 @@ from recipes.load import LoadedRecipe
 from recipes.schema import Recipe
 from rewards.config import TournamentRewards
 from rewards.errors import RunStopped, UserError
-from rewards.topology_config import RoundRobin
 from rewards.types import GroupKey, GroupScore
 from rl.checkpoint import MODEL
 from rollouts.models import load_tokenizer, resolve_model
@@ -89,8 +88,7 @@ async def _evaluate(
             answers.append(await _answers(recipe, device, prompts, player, task.parse))
         judge = await stack.enter_async_context(open_rewards(recipe.rewards, device=device, seed=recipe.seed))
         say(f"judging {len(players)} players on {len(prompts.heldout)} prompts")
-        rewards = recipe.rewards.model_copy(update={"topology": RoundRobin()})
-        sink = make_sink(rewards, judge, seed=recipe.seed, carry_prior=False)
+        sink = make_sink(pairwise(recipe.rewards), judge, seed=recipe.seed, carry_prior=False)
         groups = await _meet(answers, sink)
     games = [game for group, score in groups for game in meetings(group, score)]
     if not games:

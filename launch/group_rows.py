@@ -24,7 +24,9 @@ from rewards.types import (
     Pairing,
     ParsedAnswer,
     Prompt,
+    Ranking,
     Segment,
+    Slate,
     Verdict,
 )
 from rollouts.types import Group, Rollout, Turn, VersionSpan
@@ -154,6 +156,7 @@ def _score_from_json(saved: dict[str, Any]) -> GroupScore:
         **saved
         | {
             "matches": tuple(_match_from_json(match) for match in saved["matches"]),
+            "rankings": tuple(_ranking_from_json(ranking) for ranking in saved.get("rankings", ())),
             "gate_failures": {gate: tuple(slots) for gate, slots in saved["gate_failures"].items()},
         }
     )
@@ -162,3 +165,11 @@ def _score_from_json(saved: dict[str, Any]) -> GroupScore:
 def _match_from_json(saved: dict[str, Any]) -> Match:
     calls = tuple(Call(**call | {"verdict": Verdict(**call["verdict"])}) for call in saved["calls"])
     return Match(pairing=Pairing(**saved["pairing"]), calls=calls)
+
+
+def _ranking_from_json(saved: dict[str, Any]) -> Ranking:
+    places = saved["places"]
+    slate = Slate(tuple(saved["slate"]["members"]), saved["slate"]["round"])
+    return Ranking(
+        **saved | {"slate": slate, "shown": tuple(saved["shown"]), "places": None if places is None else tuple(places)}
+    )

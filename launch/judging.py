@@ -6,7 +6,7 @@ make_sink  --------->  Arena or ScorerSink
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from launch.devices import Device, judge_engine_spec
@@ -17,7 +17,8 @@ from rewards.importing import import_target
 from rewards.judge_config import JudgeConfig, VerdictTokensJudge
 from rewards.judges import build_judge
 from rewards.scoring import ScorerSink
-from rewards.types import Call, GroupKey, Judge
+from rewards.topology_config import RoundRobin
+from rewards.types import CallHandler, Judge
 from rollouts.engine_slot import start_engine, stop_engine
 from rollouts.models import load_tokenizer, resolve_model
 from rollouts.pool import actor_options
@@ -58,13 +59,23 @@ async def open_rewards(config: RewardsConfig, *, device: Device, seed: int) -> A
         yield judge
 
 
+def pairwise(config: RewardsConfig) -> RewardsConfig:
+    """For evaluation: the same judge and gates, every pair once, whatever the topology of training.
+
+    A bracket that seeds by a round of its own would let two meet twice, and a slate has no pair's verdict.
+    """
+    if not isinstance(config, TournamentRewards):
+        return config
+    return config.model_copy(update={"topology": RoundRobin()})
+
+
 def make_sink(
     config: RewardsConfig,
     judge: Judge | None,
     *,
     seed: int,
     carry_prior: bool,
-    on_call: Callable[[GroupKey, Call], None] | None = None,
+    on_call: CallHandler | None = None,
     groups_per_step: int | None = None,
     calls_spent: int = 0,
 ) -> Arena | ScorerSink:

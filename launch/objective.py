@@ -14,7 +14,7 @@ def reward_kind(rewards: RewardsConfig) -> RewardKind:
     """What a reward's number means to `rl/objectives.py`."""
     if not isinstance(rewards, TournamentRewards):
         return "metric"
-    unit = reward_unit(rewards.aggregator, verdict_kind(rewards.judge))
+    unit = reward_unit(rewards.aggregator, verdict_kind(rewards))
     return "score" if unit == "strength" else "win_probability"
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from recipes.schema import Recipe
-from rewards.types import Call, GroupKey
+from rewards.types import Call, GroupKey, Ranking
 from rl.events import Event, EventSink, Note, PhaseStarted, Progress
 from rollouts.types import Rollout
 
@@ -47,7 +47,7 @@ class ProgressMeter:
         text = f"engine {number} died and is replaced, its unfinished rollouts are sampled again: {cause}"
         self._tracker.handle(Note("warning", text))
 
-    def on_call(self, key: GroupKey, call: Call) -> None:
+    def on_call(self, key: GroupKey, call: Call | Ranking) -> None:
         self._calls += 1
         self._tell()
 

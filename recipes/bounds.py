@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rewards.config import RewardsConfig, TournamentRewards
 from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, PythonJudge
 from rewards.topologies import build_topology
-from rewards.topology_config import Adaptive
+from rewards.topology_config import Adaptive, KWise
 from rewards.types import VerdictKind
 
 if TYPE_CHECKING:
@@ -35,8 +35,11 @@ def is_symmetric(judge: JudgeConfig) -> bool:
     return isinstance(judge, EmbeddingJudge | LikelihoodJudge) or (isinstance(judge, PythonJudge) and judge.symmetric)
 
 
-def verdict_kind(judge: JudgeConfig) -> VerdictKind:
-    return judge.verdict if isinstance(judge, PythonJudge) else "score"
+def verdict_kind(rewards: TournamentRewards) -> VerdictKind:
+    """Of the match logs of training: places are hard, whatever the judge says of pairs."""
+    if isinstance(rewards.topology, KWise):
+        return "hard"
+    return rewards.judge.verdict if isinstance(rewards.judge, PythonJudge) else "score"
 
 
 def calls_per_match(rewards: TournamentRewards) -> int:

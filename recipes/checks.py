@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from recipes.bounds import calls_per_match, judge_calls
 from rewards.config import TournamentRewards
 from rewards.gate_config import CopyRatioGate, LengthGate
-from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, VerdictTokensJudge
+from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, VerdictTokensJudge, can_rank
 from rewards.topologies.least import least_matches
-from rewards.topology_config import prior_key
+from rewards.topology_config import KWise, prior_key
 from rl.zero import stage_fault
 from rollouts.config import FreeformTask, PackageLinesSource
 
@@ -133,6 +133,7 @@ def judging(recipe: Recipe) -> Iterator[Fault]:
     if not isinstance(rewards, TournamentRewards):
         return
     yield from _judge_faults(recipe, rewards.judge, ("rewards", "judge"))
+    yield from _ranking_faults(recipe, rewards)
     least = _least_verdicts(rewards, recipe.rollouts.group_size)
     if rewards.min_verdicts > least:
         rule = f"an early loser of this topology gets only {least}, and would never be scored; lower it"
@@ -169,6 +170,35 @@ def _judge_faults(recipe: Recipe, judge: JudgeConfig, path: KeyPath) -> Iterator
             f"{needed} tokens; raise it, or lower rollouts.max_prompt_tokens or max_tokens"
         )
         yield (*path, "max_model_len"), rule
+
+
+def _ranking_faults(recipe: Recipe, rewards: TournamentRewards) -> Iterator[Fault]:
+    """A topology of slates needs a judge that ranks, and one that can name and read as many answers at once."""
+    topology, judge, rollouts = rewards.topology, rewards.judge, recipe.rollouts
+    if not isinstance(topology, KWise):
+        return
+    if not can_rank(judge):
+        rule = (
+            f"ranks several answers in one call, and rewards.judge of kind {judge.kind} only compares two: give its "
+            "class a method rank(prompt, candidates) and set rewards.judge.ranks to true, or choose another of the two"
+        )
+        yield ("rewards", "topology", "kind"), rule
+    if not isinstance(judge, VerdictTokensJudge):
+        return
+    shown = min(topology.k, rollouts.group_size)
+    labels = [label.strip() for label in judge.labels]
+    if not all(labels) or len(set(labels)) < len(labels):
+        yield ("rewards", "judge", "labels"), "the labels must be different and not empty"
+    if len(labels) < shown:
+        rule = f"rewards.topology ranks {shown} answers in one call and needs a label for each; give more, or lower k"
+        yield ("rewards", "judge", "labels"), rule
+    needed = rollouts.max_prompt_tokens + shown * rollouts.max_tokens
+    if judge.max_model_len < needed:
+        rule = (
+            f"rewards.topology.k lets the judge read prompt and {shown} answers, up to {rollouts.max_prompt_tokens} + "
+            f"{shown} x {rollouts.max_tokens} = {needed} tokens; raise it, or lower k or rollouts.max_tokens"
+        )
+        yield ("rewards", "judge", "max_model_len"), rule
 
 
 def _least_verdicts(rewards: TournamentRewards, group_size: int) -> int:

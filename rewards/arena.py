@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rewards.aggregators import build_aggregator, reward_unit
@@ -19,17 +20,33 @@ from rewards.batch_rounds import all_or_none, play_rounds
 from rewards.budget import Purse, hand_on
 from rewards.calling import Caller
 from rewards.config import CallBudget, TournamentRewards
+from rewards.errors import UserError
 from rewards.gate_rewards import merge_gated
 from rewards.topologies import build_topology
 from rewards.tournament import PriorScorer, Tournament
-from rewards.types import BatchTopology, Call, Candidate, Gate, GroupKey, GroupScore, Judge, Prior, Prompt, Strengths
+from rewards.types import (
+    BatchTopology,
+    CallHandler,
+    Candidate,
+    Gate,
+    GroupKey,
+    GroupScore,
+    Judge,
+    ListJudge,
+    Prior,
+    Prompt,
+    SlateTopology,
+    Strengths,
+    Topology,
+    VerdictKind,
+)
 
 
 class Arena:
     """Scores groups by tournaments; implements `rewards.types.GroupSink`.
 
     Args:
-        judge: asked about pairs; opened and closed by whoever made it.
+        judge: asked about pairs, or about slates where the topology names slates; opened and closed by whoever made it.
         gates: checked when a rollout arrives; those that fail never play.
         seed: of brackets, seats and jitter.
         prior: what the aggregator starts from; None = its documented default.
@@ -39,19 +56,22 @@ class Arena:
         prior_scorer: a cheap look at every candidate that plays, for topologies that seed by it.
         groups_per_step: how many groups share a step's budget; None = `config.budget` does not apply, as in evaluation.
         calls_spent: of the run's budget, before this arena.
+
+    Raises:
+        UserError: the topology names slates and the judge cannot rank, or the other way round.
     """
 
     def __init__(
         self,
         config: TournamentRewards,
-        judge: Judge,
+        judge: Judge | ListJudge,
         gates: Sequence[Gate] = (),
         *,
         seed: int = 0,
         prior: Prior | None = None,
         carry_prior: bool = True,
         limiter: asyncio.Semaphore | None = None,
-        on_call: Callable[[GroupKey, Call], None] | None = None,
+        on_call: CallHandler | None = None,
         prior_scorer: PriorScorer | None = None,
         groups_per_step: int | None = None,
         calls_spent: int = 0,
@@ -59,18 +79,17 @@ class Arena:
         self.prior = prior
         """The aggregator's memory: plain JSON, for checkpoints."""
         self._config = config
-        self._judge = judge
+        self._symmetric = judge.symmetric
         self._gates = tuple(gates)
         self._seed = seed
         self._carry_prior = carry_prior
-        self._on_call = on_call
         self._prior_scorer = prior_scorer
-        self._topology = build_topology(config.topology)
         self._aggregator = build_aggregator(config.aggregator, min_verdicts=config.min_verdicts)
-        self._caller = Caller(judge, config.calls, limiter or asyncio.Semaphore(config.calls.max_concurrency))
-        budget = config.budget if groups_per_step is not None else CallBudget()
-        self._purse = Purse(budget, groups=groups_per_step or 1, spent=calls_spent)
-        self._calls_per_match = 2 if config.orders == "both" and not judge.symmetric else 1
+        caller = Caller(judge, config.calls, limiter or asyncio.Semaphore(config.calls.max_concurrency))
+        self._game = _game(config, judge, caller, on_call)
+        self._budget = config.budget if groups_per_step is not None else CallBudget()
+        self._purse = Purse(self._budget, groups=groups_per_step or 1, spent=calls_spent)
+        self._calls_per_item = 2 if config.orders == "both" and not judge.symmetric else 1
         self._tournaments: dict[GroupKey, Tournament] = {}
         self._tasks: dict[GroupKey, asyncio.Task[None]] = {}
 
@@ -83,10 +102,10 @@ class Arena:
         )
         self._tournaments[key] = tournament
         allowance = self._purse.allowance()
-        max_matches = None if allowance is None else allowance // self._calls_per_match
-        if max_matches is not None and self._topology.max_matches(num_candidates) <= max_matches:
-            max_matches = None
-        self._tasks[key] = asyncio.create_task(self._play(tournament, max_matches), name=f"tournament {key}")
+        max_items = None if allowance is None else allowance // self._calls_per_item
+        if max_items is not None and self._game.topology.max_matches(num_candidates) <= max_items:
+            max_items = None
+        self._tasks[key] = asyncio.create_task(self._game.play(tournament, max_items), name=f"tournament {key}")
 
     async def add(self, key: GroupKey, index: int, candidate: Candidate) -> None:
         """A rollout has finished. ValueError refuses an unknown or closed group and a slot that came before."""
@@ -114,9 +133,10 @@ class Arena:
         tournaments = [self._tournaments.pop(key) for key in keys]
         for key in keys:
             del self._tasks[key]
-        await self._play_on(tournaments)
+        await self._game.finish(tournaments, lambda: self._calls_left(tournaments))
+        await self._hand_on(tournaments)
         self._purse.close_step(sum(tournament.num_calls for tournament in tournaments))
-        logs = [tournament.log(self._judge) for tournament in tournaments]
+        logs = [tournament.log(self._game.kind, self._symmetric) for tournament in tournaments]
         fitted, prior = await asyncio.to_thread(self._aggregator.fit, logs, self.prior)
         if self._carry_prior:
             self.prior = prior
@@ -125,50 +145,32 @@ class Arena:
             for tournament, strengths in zip(tournaments, fitted, strict=True)
         }
 
-    def _play(self, tournament: Tournament, max_matches: int | None) -> Coroutine[Any, Any, None]:
-        return tournament.play(
-            self._topology.playable,
-            self._judge,
-            self._caller,
-            self._config.orders,
-            self._on_call,
-            max_matches=max_matches,
-        )
+    def _calls_left(self, tournaments: Sequence[Tournament]) -> int | None:
+        return self._purse.left(sum(tournament.num_calls for tournament in tournaments))
 
-    async def _play_on(self, tournaments: Sequence[Tournament]) -> None:
-        """What the batch plans together, or what the budget's first shares left to be played."""
-
-        def calls_left() -> int | None:
-            return self._purse.left(sum(tournament.num_calls for tournament in tournaments))
-
-        if isinstance(self._topology, BatchTopology):
-            await play_rounds(
-                self._topology,
-                tournaments,
-                self._judge,
-                self._caller,
-                self._config.orders,
-                self._on_call,
-                calls_left=calls_left,
-            )
-            return
-        most = self._config.budget.calls_per_group
+    async def _hand_on(self, tournaments: Sequence[Tournament]) -> None:
+        """Plays what the groups' first shares of the budget left to be played, until the step's budget is spent."""
+        most = self._budget.calls_per_group
         while True:
-            wanting = {
-                number: tournament
+            own = {
+                number: None if most is None else (most - tournament.num_calls) // self._calls_per_item
                 for number, tournament in enumerate(tournaments)
-                if (most is None or tournament.num_calls + self._calls_per_match <= most)
-                and self._topology.playable(tournament.state)
+                if self._game.topology.playable(tournament.state)
             }
             shares = hand_on(
-                list(wanting), calls_left=calls_left(), calls_per_match=self._calls_per_match, seed=self._seed
+                [number for number, matches in own.items() if matches is None or matches > 0],
+                calls_left=self._calls_left(tournaments),
+                calls_per_item=self._calls_per_item,
+                seed=self._seed,
             )
             if not shares:
                 return
-            for number, share in shares.items():
-                own = None if most is None else (most - wanting[number].num_calls) // self._calls_per_match
-                shares[number] = min((bound for bound in (share, own) if bound is not None), default=None)
-            await all_or_none(self._play(wanting[number], share) for number, share in shares.items())
+            await all_or_none(
+                self._game.play(
+                    tournaments[number], min((n for n in (share, own[number]) if n is not None), default=None)
+                )
+                for number, share in shares.items()
+            )
 
     async def stop(self) -> None:
         """Cancels all tournaments and forgets them; no task of ours is left."""
@@ -185,18 +187,68 @@ class Arena:
         return self._tournaments[key]
 
     def _score(self, tournament: Tournament, strengths: Strengths) -> GroupScore:
-        matches, failures = tournament.matches, tournament.failures()
-        unit = reward_unit(self._config.aggregator, self._judge.kind)
+        matches, rankings, failures = tournament.matches, tournament.rankings, tournament.failures()
+        unit = reward_unit(self._config.aggregator, self._game.kind)
         return GroupScore(
             rewards=merge_gated(strengths.rewards, tournament.survivors, tournament.vetoed, unit),
             reliability=strengths.reliability,
             baseline_ids=[0] * tournament.num_candidates,
             matches=matches,
-            kind=self._judge.kind,
+            kind=self._game.kind,
             strengths=strengths.strengths,
             stderrs=strengths.stderrs,
             gate_failures={name: tuple(slots) for name, slots in tournament.gate_failures.items() if slots},
-            num_calls=sum(len(match.calls) for match in matches),
+            num_calls=sum(len(match.calls) for match in matches) + len(rankings),
             num_failed=failures.total(),
             failures=dict(failures),
+            rankings=rankings,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Game:
+    """How a group is played while it arrives, what follows once a batch is there, and the kind of its match logs.
+
+    play takes the most matches or slates to start (None: no bound); finish takes what tells the calls that are left.
+    """
+
+    kind: VerdictKind
+    topology: Topology | SlateTopology
+    play: Callable[[Tournament, int | None], Coroutine[Any, Any, None]]
+    finish: Callable[[Sequence[Tournament], Callable[[], int | None]], Coroutine[Any, Any, None]]
+
+
+def _game(config: TournamentRewards, judge: Judge | ListJudge, caller: Caller, on_call: CallHandler | None) -> _Game:
+    topology = build_topology(config.topology)
+
+    async def nothing(tournaments: Sequence[Tournament], calls_left: Callable[[], int | None]) -> None:
+        pass
+
+    if isinstance(topology, SlateTopology):
+        if not isinstance(judge, ListJudge):
+            raise UserError(
+                f"rewards.topology {config.topology.kind} ranks several answers in one call, and judge {judge.name} "
+                "only compares two; choose a judge that ranks, or another topology"
+            )
+        ranker = judge
+
+        def play_slates(tournament: Tournament, max_items: int | None) -> Coroutine[Any, Any, None]:
+            return tournament.play_slates(
+                topology.playable, ranker, caller, config.orders, on_call, max_items=max_items
+            )
+
+        return _Game("hard", topology, play_slates, nothing)
+    if not isinstance(judge, Judge):
+        raise UserError(
+            f"rewards.topology {config.topology.kind} plays pairs, and judge {judge.name} only ranks; choose k_wise"
+        )
+    pairs = judge
+
+    def play(tournament: Tournament, max_items: int | None) -> Coroutine[Any, Any, None]:
+        return tournament.play(topology.playable, pairs, caller, config.orders, on_call, max_items=max_items)
+
+    async def rounds(tournaments: Sequence[Tournament], calls_left: Callable[[], int | None]) -> None:
+        if isinstance(topology, BatchTopology):
+            await play_rounds(topology, tournaments, pairs, caller, config.orders, on_call, calls_left=calls_left)
+
+    return _Game(judge.kind, topology, play, rounds)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from rewards.calling import Caller
+from rewards.seating import Orders
 from rewards.topologies.ordering import unplayed
 from rewards.tournament import Tournament
-from rewards.types import BatchTopology, Call, GroupKey, Judge, Pairing, TournamentState
+from rewards.types import BatchTopology, CallHandler, Judge, Pairing, TournamentState
 
 
 async def play_rounds(
@@ -23,8 +24,8 @@ async def play_rounds(
     tournaments: Sequence[Tournament],
     judge: Judge,
     caller: Caller,
-    orders: Literal["first", "random", "both"],
-    on_call: Callable[[GroupKey, Call], None] | None,
+    orders: Orders,
+    on_call: CallHandler | None,
     *,
     calls_left: Callable[[], int | None],
 ) -> None:
@@ -38,7 +39,7 @@ async def play_rounds(
         plan = await asyncio.to_thread(
             topology.next_round,
             [tournament.state for tournament in tournaments],
-            [tournament.log(judge) for tournament in tournaments],
+            [tournament.log(judge.kind, judge.symmetric) for tournament in tournaments],
             calls_per_match=calls_per_match,
             calls_left=calls_left(),
         )

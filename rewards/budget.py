@@ -12,10 +12,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar
 
 from rewards.config import CallBudget
 from rewards.errors import RunStopped
-from rewards.types import Pairing
+from rewards.types import Pairing, Slate
+
+Item = TypeVar("Item", Pairing, Slate)
 
 
 class Purse:
@@ -61,39 +64,73 @@ class Purse:
         return self._spent
 
 
-def hand_on(
-    wanting: Sequence[int], *, calls_left: int | None, calls_per_match: int, seed: int
-) -> dict[int, int | None]:
-    """Matches that each of the groups that want to play on gets now; None: no bound.
+def hand_on(wanting: Sequence[int], *, calls_left: int | None, calls_per_item: int, seed: int) -> dict[int, int | None]:
+    """Matches or slates that each of the groups that want to play on gets now; None: no bound.
 
     Equal shares; when there is less than a match for each, lots decide who gets one.
     """
     if calls_left is None:
         return dict.fromkeys(wanting)
-    matches = calls_left // calls_per_match
+    matches = calls_left // calls_per_item
     if matches >= len(wanting) > 0:
         return dict.fromkeys(wanting, matches // len(wanting))
     lots = sorted(wanting, key=lambda group: _lot(seed, group, matches))
     return dict.fromkeys(lots[:matches], 1)
 
 
-def least_played_first(
-    pairings: Iterable[Pairing], played: Iterable[Pairing], *, num_matches: int, seed: int
-) -> list[Pairing]:
-    """The first `num_matches` of the pairings, each time one whose two have played least; lots break ties.
+class Quota(Generic[Item]):
+    """What may start in one play of a group: at most `max_items`, once everybody is there; None: no bound.
 
     Args:
-        played: pairings that were started already.
+        played: matches or slates that the group played before.
     """
-    counts = Counter(slot for pairing in played for slot in (pairing.a, pairing.b))
-    waiting = {pairing: _lot(seed, pairing.a, pairing.b, pairing.round) for pairing in pairings}
-    chosen: list[Pairing] = []
-    while waiting and len(chosen) < num_matches:
-        pairing = min(waiting, key=lambda p: (counts[p.a] + counts[p.b], max(counts[p.a], counts[p.b]), waiting[p]))
-        del waiting[pairing]
-        counts.update((pairing.a, pairing.b))
-        chosen.append(pairing)
+
+    def __init__(self, max_items: int | None, played: Iterable[Item], *, seed: int) -> None:
+        self._max_items = max_items
+        self._played = list(played)
+        self._started: dict[Item, None] = {}
+        self._seed = seed
+
+    def choose(self, items: Sequence[Item], complete: bool) -> Sequence[Item]:
+        """Those of `items` that start now; whoever asks starts them all."""
+        if self._max_items is None:
+            return items
+        if not complete:
+            return []
+        chosen = least_played_first(
+            (item for item in items if item not in self._started),
+            [*self._played, *self._started],
+            num_items=self._max_items - len(self._started),
+            seed=self._seed,
+        )
+        self._started |= dict.fromkeys(chosen)
+        return chosen
+
+
+def least_played_first(items: Iterable[Item], played: Iterable[Item], *, num_items: int, seed: int) -> list[Item]:
+    """The first `num_items` matches or slates, each time one whose members have played least; lots break ties.
+
+    Args:
+        played: matches or slates that were started already.
+    """
+    counts = Counter(slot for item in played for slot in members_of(item))
+    waiting = {item: _lot(seed, *members_of(item), item.round) for item in items}
+    chosen: list[Item] = []
+
+    def turn(item: Item) -> tuple[int, int, bytes]:
+        counted = [counts[slot] for slot in members_of(item)]
+        return sum(counted), max(counted), waiting[item]
+
+    while waiting and len(chosen) < num_items:
+        item = min(waiting, key=turn)
+        del waiting[item]
+        counts.update(members_of(item))
+        chosen.append(item)
     return chosen
+
+
+def members_of(item: Pairing | Slate) -> tuple[int, ...]:
+    return item.members if isinstance(item, Slate) else (item.a, item.b)
 
 
 def _lot(*parts: int) -> bytes:

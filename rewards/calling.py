@@ -1,17 +1,21 @@
-"""One judge call with everything that can go wrong: seats in, a `Call` out, failures as missing verdicts."""
+"""One judge call with everything that can go wrong: seats in, a `Call` or a `Ranking` out, failures as missing ones."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar, cast
 
 import numpy as np
 
 from rewards.config import CallLimits
 from rewards.errors import JudgeFailure, UserError
-from rewards.types import Call, Candidate, Judge, Prompt, Verdict, VerdictKind
+from rewards.types import Call, Candidate, Judge, ListJudge, Prompt, Ranking, Slate, Verdict, VerdictKind
+
+Reply = TypeVar("Reply")
 
 MAX_WAIT_S = 300.0
 """Longest pause between two attempts, whatever a server asks for."""
@@ -23,7 +27,7 @@ class Caller:
     The limiter is held while the judge works and free while a call waits for its next attempt.
     """
 
-    def __init__(self, judge: Judge, limits: CallLimits, limiter: asyncio.Semaphore) -> None:
+    def __init__(self, judge: Judge | ListJudge, limits: CallLimits, limiter: asyncio.Semaphore) -> None:
         self._judge = judge
         self._limits = limits
         self._limiter = limiter
@@ -40,39 +44,85 @@ class Caller:
         Raises:
             UserError: the judge's number is not what its kind allows.
         """
-        attempt = 0
+        judge = cast(Judge, self._judge)
+        answer = await self._ask(lambda: judge.compare(prompt, *candidates), seed)
+        if answer.failure is not None:
+            verdict = Verdict(None, answer.failure.cause, answer.failure.detail)
+        else:
+            verdict = answer.reply
+            assert verdict is not None
+            if verdict.value is not None:
+                check_value(verdict.value, judge.kind, judge.name)
+        latency_s = verdict.latency_s or answer.latency_s
+        return Call(*seats, replace(verdict, attempts=answer.attempts, latency_s=latency_s), judge.name)
+
+    async def rank(
+        self, prompt: Prompt, candidates: Sequence[Candidate], slate: Slate, shown: tuple[int, ...], seed: int
+    ) -> Ranking:
+        """Asks for the places of `candidates`, whose slots are `shown`; otherwise as `call`.
+
+        Raises:
+            UserError: the judge gave more or fewer places than it was shown candidates.
+        """
+        judge = cast(ListJudge, self._judge)
+        answer = await self._ask(lambda: judge.rank(prompt, candidates), seed)
+        if answer.failure is not None:
+            cause, detail = answer.failure.cause, answer.failure.detail
+            return Ranking(
+                slate, shown, None, judge.name, cause, detail, latency_s=answer.latency_s, attempts=answer.attempts
+            )
+        said = answer.reply
+        assert said is not None
+        if len(said.places) != len(shown):
+            raise UserError(f"judge {judge.name}: a place per candidate, {len(shown)}, got {said.places!r}")
+        return Ranking(
+            slate,
+            shown,
+            said.places,
+            judge.name,
+            reason=said.reason,
+            latency_s=said.latency_s or answer.latency_s,
+            tokens_in=said.tokens_in,
+            tokens_out=said.tokens_out,
+            cost=said.cost,
+            attempts=answer.attempts,
+        )
+
+    async def _ask(self, attempt: Callable[[], Awaitable[Reply]], seed: int) -> _Answer[Reply]:
+        attempts = 0
         while True:
-            attempt += 1
+            attempts += 1
             started_s = time.perf_counter()
             try:
-                verdict = await self._attempt(prompt, *candidates)
-                latency_s = verdict.latency_s or time.perf_counter() - started_s
-                return self._as_call(seats, replace(verdict, attempts=attempt, latency_s=latency_s))
+                reply = await self._attempt(attempt)
+                return _Answer(reply, None, time.perf_counter() - started_s, attempts)
             except JudgeFailure as failure:
-                if attempt >= self._limits.max_attempts or not failure.retryable:
-                    latency_s = time.perf_counter() - started_s
-                    missing = Verdict(None, failure.cause, failure.detail, latency_s=latency_s, attempts=attempt)
-                    return self._as_call(seats, missing)
-                jitter = np.random.default_rng((seed, attempt)).uniform(0.5, 1.5)
-                wait_s = self._limits.backoff_s * 2 ** (attempt - 1) * jitter
+                if attempts >= self._limits.max_attempts or not failure.retryable:
+                    return _Answer(None, failure, time.perf_counter() - started_s, attempts)
+                jitter = np.random.default_rng((seed, attempts)).uniform(0.5, 1.5)
+                wait_s = self._limits.backoff_s * 2 ** (attempts - 1) * jitter
                 await asyncio.sleep(min(MAX_WAIT_S, max(wait_s, failure.retry_after_s or 0.0)))
 
-    async def _attempt(self, prompt: Prompt, first: Candidate, second: Candidate) -> Verdict:
+    async def _attempt(self, attempt: Callable[[], Awaitable[Reply]]) -> Reply:
         async with self._limiter:
             deadline = asyncio.timeout(self._limits.timeout_s)
             try:
                 async with deadline:
-                    verdict = await self._judge.compare(prompt, first, second)
+                    return await attempt()
             except TimeoutError:
                 if not deadline.expired():
                     raise  # The judge's own, not ours.
                 raise JudgeFailure("timeout", f"no verdict within {self._limits.timeout_s:g} s") from None
-        if verdict.value is not None:
-            check_value(verdict.value, self._judge.kind, self._judge.name)
-        return verdict
 
-    def _as_call(self, seats: tuple[int, int], verdict: Verdict) -> Call:
-        return Call(seats[0], seats[1], verdict, self._judge.name)
+
+@dataclass(frozen=True, slots=True)
+class _Answer(Generic[Reply]):
+    """The last attempt's outcome: a reply or a failure, exactly one of the two."""
+
+    reply: Reply | None
+    failure: JudgeFailure | None
+    latency_s: float
+    attempts: int
 
 
 def check_value(value: float, kind: VerdictKind, judge: str) -> None:

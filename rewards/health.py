@@ -1,14 +1,19 @@
-"""Is the judge well? Rates over match logs, with intervals."""
+"""Is the judge well? Rates over match logs, with intervals.
+
+A call that ranked K counts as one call, and in the rates of verdicts as its K (K - 1) / 2 pairs: who was shown earlier
+is the first of a pair.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from statistics import NormalDist
 
 import numpy as np
 
-from rewards.types import Call, GroupScore, VerdictKind
+from rewards.types import GroupScore, Pairing, Slate
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +41,31 @@ class Rate:
 def order_flip_rate(scores: Iterable[GroupScore]) -> Rate:
     """Matches whose two orders name different winners, of those with a verdict of one judge in both orders.
 
-    A tie names nobody. Each judge of a match counts for itself.
+    A tie names nobody. Each judge of a match counts for itself. A slate that was shown in two orders counts by those of
+    its pairs that the two show in different orders.
     """
     flips = total = 0
     for score in scores:
-        for match in score.matches:
-            leans: dict[str, dict[int, int]] = {}
-            for call in match.calls:
-                if call.verdict.value is not None:
-                    leans.setdefault(call.judge, {})[call.first] = _lean(call, score.kind)
-            for of_judge in leans.values():
-                if len(of_judge) == 2:
-                    one, other = of_judge.values()
-                    total += 1
-                    flips += one * other > 0  # The same seat won both times.
+        leans: dict[tuple[Pairing | Slate, str, frozenset[int]], dict[int, int]] = {}
+        for about, judge, first, second, lean in _leans(score):
+            leans.setdefault((about, judge, frozenset((first, second))), {})[first] = lean
+        for of_judge in leans.values():
+            if len(of_judge) == 2:
+                one, other = of_judge.values()
+                total += 1
+                flips += one * other > 0  # The same seat won both times.
     return Rate(flips, total)
 
 
 def tie_rate(scores: Iterable[GroupScore]) -> Rate:
     """Verdicts that name no winner, of all verdicts."""
-    leans = _leans(scores)
+    leans = [lean for score in scores for *_, lean in _leans(score)]
     return Rate(leans.count(0), len(leans))
 
 
 def first_seat_rate(scores: Iterable[GroupScore]) -> Rate:
     """Verdicts for the candidate shown first, of those that name a winner; 1/2 for a judge without a lean."""
-    leans = _leans(scores)
+    leans = [lean for score in scores for *_, lean in _leans(score)]
     return Rate(leans.count(1), len(leans) - leans.count(0))
 
 
@@ -114,19 +118,15 @@ def length_correlation(rewards: Sequence[Sequence[float | None]], lengths: Seque
     return float(np.clip(x @ y / norm, -1.0, 1.0)) if norm > 1e-12 else None
 
 
-def _leans(scores: Iterable[GroupScore]) -> list[int]:
-    return [
-        _lean(call, score.kind)
-        for score in scores
-        for match in score.matches
-        for call in match.calls
-        if call.verdict.value is not None
-    ]
-
-
-def _lean(call: Call, kind: VerdictKind | None) -> int:
-    """1 for the candidate shown first, -1 for the second, 0 for neither."""
-    value = call.verdict.value
-    assert value is not None
-    level = 0.0 if kind == "score" else 0.5
-    return (value > level) - (value < level)
+def _leans(score: GroupScore) -> Iterator[tuple[Pairing | Slate, str, int, int, int]]:
+    """Match or slate, judge, who was shown first and second, and the lean: 1 to the first, -1 the second, 0 neither."""
+    level = 0.0 if score.kind == "score" else 0.5
+    for match in score.matches:
+        for call in match.calls:
+            value = call.verdict.value
+            if value is not None:
+                yield match.pairing, call.judge, call.first, call.second, (value > level) - (value < level)
+    for ranking in score.rankings:
+        placed = zip(ranking.shown, ranking.places or (), strict=ranking.places is not None)
+        for (first, place), (second, other) in combinations(placed, 2):
+            yield ranking.slate, ranking.judge, first, second, (place < other) - (place > other)

@@ -47,19 +47,34 @@ class VerdictTokensJudge(StrictModel):
     """Name of a prompt template in `rewards/templates/`, or the path of one."""
     choices: tuple[str, str] = ("A", "B")
     """One-token verdicts: the first means that the answer shown first is better."""
+    list_template: str = "verdict_tokens_list"
+    """The same for several answers in one call (topology k_wise); its paragraph with {answer} is repeated."""
+    labels: Annotated[tuple[str, ...], Field(min_length=2, max_length=16)] = tuple("ABCDEFGHIJKLMNOP")
+    """One-token names of the answers of such a call, in the order shown."""
     max_model_len: Annotated[int, Field(ge=64, le=1_048_576)] = 2048
     kv_cache_gib: Annotated[float, Field(gt=0, le=4096)] = 1.0
 
 
 class PythonJudge(StrictModel):
-    """Your own function `(prompt, first, second) -> float | None`, sync or async, or a class with `compare`."""
+    """Your own function `(prompt, first, second) -> float | None`, sync or async, or a class with `compare`.
+
+    `ranks: true` says that the class also has `rank(prompt, candidates)`: a place per candidate, how many are better
+    (0 for the best, level ones share the lowest: `[1, 0, 1]`), or None. Topology k_wise needs it.
+    """
 
     kind: Literal["python"]
     target: ImportPath
     verdict: Literal["hard", "probability", "score"] = "probability"
     symmetric: bool = False
+    ranks: bool = False
+    """The class has a method `rank` for several answers at once."""
 
 
 JudgeConfig = Annotated[
     EmbeddingJudge | LikelihoodJudge | VerdictTokensJudge | PythonJudge, Field(discriminator="kind")
 ]
+
+
+def can_rank(judge: JudgeConfig) -> bool:
+    """Whether it can place several answers in one call, as topology k_wise asks."""
+    return not isinstance(judge, PythonJudge) or judge.ranks

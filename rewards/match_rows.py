@@ -1,44 +1,81 @@
-"""A group's match log as flat rows, one per judge call, for a table such as Parquet."""
+"""A group's match log as flat rows, one per judge call, for a table such as Parquet.
+
+Every row has the same keys. A call about a pair fills a, b, first, second, first_text, second_text and value; one that
+ranked a slate (topology `k_wise`) has None there, `kind` ranking, and fills three columns that a pair has empty:
+
+    shown        slots in the order shown          [3, 0, 2]
+    shown_texts  their texts                       ["...", "...", "..."]
+    places       place of each, 0 for the best     [1, 0, 1]; None where the call failed
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from rewards.types import GroupKey, GroupScore, Prompt
+from rewards.types import Call, GroupKey, GroupScore, Match, Prompt, Ranking, Verdict, VerdictKind
+
+Row = dict[str, Any]
 
 
-def match_rows(
-    key: GroupKey, prompt: Prompt, texts: Sequence[str | None], score: GroupScore
-) -> list[dict[str, str | int | float | None]]:
-    """One row per call, in the order of the match log; every row has the same keys.
+def match_rows(key: GroupKey, prompt: Prompt, texts: Sequence[str | None], score: GroupScore) -> list[Row]:
+    """One row per call, in the order of the match log.
 
     Args:
         texts: the group's answers by slot; None where a slot has no rollout.
     """
-    return [
-        {
-            "prompt_id": prompt.id,
-            "group_id": key.group_id,
-            "attempt": key.attempt,
-            "a": match.pairing.a,
-            "b": match.pairing.b,
-            "round": match.pairing.round,
-            "first": call.first,
-            "second": call.second,
-            "prompt_text": prompt.text,
-            "first_text": texts[call.first],
-            "second_text": texts[call.second],
-            "kind": score.kind,
-            "value": call.verdict.value,
-            "failure": call.verdict.failure,
-            "reason": call.verdict.reason,
-            "judge": call.judge,
-            "latency_s": call.verdict.latency_s,
-            "tokens_in": call.verdict.tokens_in,
-            "tokens_out": call.verdict.tokens_out,
-            "cost": call.verdict.cost,
-            "attempts": call.verdict.attempts,
-        }
+    rows = [
+        _pair_columns(match, call, texts, score.kind) | _cost_columns(call.verdict, call.judge)
         for match in score.matches
         for call in match.calls
     ]
+    rows += [_ranking_columns(ranking, texts) | _cost_columns(ranking, ranking.judge) for ranking in score.rankings]
+    group = {"prompt_id": prompt.id, "group_id": key.group_id, "attempt": key.attempt, "prompt_text": prompt.text}
+    return [{name: (group | row)[name] for name in COLUMNS} for row in rows]
+
+
+COLUMNS = (
+    *("prompt_id", "group_id", "attempt", "a", "b", "round", "first", "second"),
+    *("prompt_text", "first_text", "second_text", "kind", "value", "failure", "reason", "judge"),
+    *("latency_s", "tokens_in", "tokens_out", "cost", "attempts"),
+    *("shown", "shown_texts", "places"),
+)
+
+
+def _pair_columns(match: Match, call: Call, texts: Sequence[str | None], kind: VerdictKind | None) -> Row:
+    return {
+        "a": match.pairing.a,
+        "b": match.pairing.b,
+        "round": match.pairing.round,
+        "first": call.first,
+        "second": call.second,
+        "first_text": texts[call.first],
+        "second_text": texts[call.second],
+        "kind": kind,
+        "value": call.verdict.value,
+        **dict.fromkeys(("shown", "shown_texts", "places")),
+    }
+
+
+def _ranking_columns(ranking: Ranking, texts: Sequence[str | None]) -> Row:
+    return {
+        **dict.fromkeys(("a", "b", "first", "second", "first_text", "second_text", "value")),
+        "round": ranking.slate.round,
+        "kind": "ranking",
+        "shown": list(ranking.shown),
+        "shown_texts": [texts[slot] for slot in ranking.shown],
+        "places": None if ranking.places is None else list(ranking.places),
+    }
+
+
+def _cost_columns(asked: Verdict | Ranking, judge: str) -> Row:
+    return {
+        "failure": asked.failure,
+        "reason": asked.reason,
+        "judge": judge,
+        "latency_s": asked.latency_s,
+        "tokens_in": asked.tokens_in,
+        "tokens_out": asked.tokens_out,
+        "cost": asked.cost,
+        "attempts": asked.attempts,
+    }

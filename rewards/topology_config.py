@@ -103,7 +103,20 @@ class Adaptive(StrictModel):
     """Serial rounds after the opening; more of them choose better and take longer."""
 
 
-TopologyConfig = Annotated[
+class KWise(StrictModel):
+    """Slates of up to K, ranked by one judge call each: R ceil(N/K) calls, one if N <= K (K-Sort, arXiv 2408.14468).
+
+    Needs a judge that ranks; verdicts are `hard`, whatever the judge says of pairs.
+    """
+
+    kind: Literal["k_wise"]
+    k: Annotated[int, Field(ge=2, le=16)] = 4
+    """Most answers in one call."""
+    rounds: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Default 1 + ceil(log N / log K); one round where all fit one slate."""
+
+
+PairTopologyConfig = (
     RoundRobin
     | Anchor
     | RandomReference
@@ -113,9 +126,11 @@ TopologyConfig = Annotated[
     | RepeatedKnockout
     | SlidingWindow
     | Heapsort
-    | Adaptive,
-    Field(discriminator="kind"),
-]
+    | Adaptive
+)
+"""Kinds whose calls compare two."""
+
+TopologyConfig = Annotated[PairTopologyConfig | KWise, Field(discriminator="kind")]
 
 
 def prior_key(config: TopologyConfig) -> str | None:

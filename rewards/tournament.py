@@ -2,7 +2,7 @@
 
 add / close ----wake---+
                        v
-call finished --wake--> play(): results -> playable(state) -> one task per call -> (Caller, shared limiter)
+call finished --wake--> play(), play_slates(): results -> playable(state) -> one task per call -> (Caller, limiter)
                           |
                           +-- returns when nobody else arrives, nothing is in flight and nothing is playable
 """
@@ -10,26 +10,32 @@ call finished --wake--> play(): results -> playable(state) -> one task per call 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
-from rewards.budget import least_played_first
+from rewards.budget import Quota
 from rewards.calling import Caller
 from rewards.errors import UserError
+from rewards.play_loop import play_loop
+from rewards.seating import Orders, merged_tiers, pair_seats, slate_orders, stable_hash
 from rewards.types import (
     Call,
+    CallHandler,
     Candidate,
     Gate,
     GroupKey,
     Judge,
+    ListJudge,
     Match,
     MatchLog,
     Pairing,
     Prompt,
+    Ranking,
+    Slate,
     TournamentState,
+    VerdictKind,
 )
 
 PriorScorer = Callable[[Prompt, Candidate], float]
@@ -62,6 +68,8 @@ class Tournament:
         self._closed = False
         self._results: dict[Pairing, float | None] = {}
         self._matches: dict[Pairing, Match] = {}
+        self._rankings: dict[Slate, tuple[Ranking, ...]] = {}
+        self._tiers: dict[Slate, tuple[tuple[int, ...], ...]] = {}
         self._wake = asyncio.Event()
 
     def add(self, index: int, candidate: Candidate) -> None:
@@ -89,7 +97,7 @@ class Tournament:
     @property
     def num_calls(self) -> int:
         """Calls that were asked and answered, or failed."""
-        return sum(len(match.calls) for match in self._matches.values())
+        return sum(len(match.calls) for match in self._matches.values()) + len(self.rankings)
 
     @property
     def survivors(self) -> frozenset[int]:
@@ -102,89 +110,106 @@ class Tournament:
         played = sorted(self._matches, key=lambda pairing: (pairing.round, pairing.a, pairing.b))
         return tuple(self._matches[pairing] for pairing in played)
 
+    @property
+    def rankings(self) -> tuple[Ranking, ...]:
+        """In an order that does not depend on who answered first."""
+        played = sorted(self._rankings, key=lambda slate: (slate.round, slate.members))
+        return tuple(ranking for slate in played for ranking in self._rankings[slate])
+
     def failures(self) -> Counter[str]:
         """Calls without a verdict, by cause."""
-        calls = (call for match in self._matches.values() for call in match.calls)
-        return Counter(call.verdict.failure for call in calls if call.verdict.failure is not None)
+        causes = [call.verdict.failure for match in self._matches.values() for call in match.calls]
+        causes += [ranking.failure for ranking in self.rankings]
+        return Counter(cause for cause in causes if cause is not None)
 
     @property
     def state(self) -> TournamentState:
         """What a topology may look at now."""
         complete = self._closed or len(self._candidates) + len(self.vetoed) == self.num_candidates
         return TournamentState(
-            self.num_candidates, self.survivors, complete, self._results, self._seed, self._prior_scores
+            self.num_candidates, self.survivors, complete, self._results, self._seed, self._prior_scores, self._tiers
         )
 
-    def log(self, judge: Judge) -> MatchLog:
-        return MatchLog(self.num_candidates, judge.kind, self.matches, judge.symmetric)
+    def log(self, kind: VerdictKind, symmetric: bool) -> MatchLog:
+        return MatchLog(self.num_candidates, kind, self.matches, symmetric, self.rankings)
 
     async def play(
         self,
         playable: Callable[[TournamentState], list[Pairing]],
         judge: Judge,
         caller: Caller,
-        orders: Literal["first", "random", "both"],
-        on_call: Callable[[GroupKey, Call], None] | None,
+        orders: Orders,
+        on_call: CallHandler | None,
         *,
-        max_matches: int | None = None,
+        max_items: int | None = None,
     ) -> None:
         """Plays until everybody is there and nothing is playable.
 
         A call's exception, JudgeFailure apart, cancels the rest and surfaces.
 
         Args:
-            max_matches: start no more than these, once everybody is there, those first who have played least.
+            max_items: start no more matches than these, once everybody is there, those first who have played least.
         """
-        running: dict[asyncio.Task[Call], Pairing] = {}
-        calls: dict[Pairing, list[asyncio.Task[Call]]] = {}
-        try:
-            while True:
-                self._wake.clear()
-                for task, pairing in [(task, pairing) for task, pairing in running.items() if task.done()]:
-                    del running[task]
-                    call = task.result()
-                    if on_call is not None:
-                        on_call(self.key, call)
-                    if all(asked not in running for asked in calls[pairing]):
-                        match = Match(pairing, tuple(asked.result() for asked in calls[pairing]))
-                        self._matches[pairing] = match
-                        self._results[pairing] = match.result(judge.kind)
-                state = self.state
-                named = [pairing for pairing in dict.fromkeys(playable(state)) if pairing not in calls]
-                if max_matches is not None:
-                    named = least_played_first(
-                        named if state.closed else [],
-                        {**self._matches, **calls},
-                        num_matches=max_matches - len(calls),
-                        seed=self._seed,
-                    )
-                for pairing in named:
-                    seatings = self._seats(pairing, judge, orders)
-                    calls[pairing] = [self._start(caller, pairing, seats) for seats in seatings]
-                    running.update(dict.fromkeys(calls[pairing], pairing))
-                if state.closed and not running:
-                    return
-                await self._wake.wait()
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+        quota = Quota(max_items, self._matches, seed=self._seed)
 
-    def _start(self, caller: Caller, pairing: Pairing, seats: tuple[int, int]) -> asyncio.Task[Call]:
-        candidates = (self._candidates[seats[0]], self._candidates[seats[1]])
-        seed = _hash(self._seed, pairing.a, pairing.b, pairing.round, seats[0])
-        task = asyncio.create_task(caller.call(self._prompt, candidates, seats, seed))
-        task.add_done_callback(lambda _: self._wake.set())
-        return task
+        def look() -> tuple[Sequence[Pairing], bool]:
+            state = self.state
+            return quota.choose(playable(state), state.closed), state.closed
 
-    def _seats(self, pairing: Pairing, judge: Judge, orders: str) -> list[tuple[int, int]]:
-        forward, backward = (pairing.a, pairing.b), (pairing.b, pairing.a)
-        if judge.symmetric or orders == "first":
-            return [forward]
-        if orders == "both":
-            return [forward, backward]
-        coin = _hash(self._seed, pairing.a, pairing.b, pairing.round) % 2
-        return [backward if coin else forward]
+        def ask(pairing: Pairing) -> list[Coroutine[Any, Any, Call]]:
+            return [
+                caller.call(
+                    self._prompt,
+                    (self._candidates[first], self._candidates[second]),
+                    (first, second),
+                    stable_hash(self._seed, pairing.a, pairing.b, pairing.round, first),
+                )
+                for first, second in pair_seats(pairing, orders, judge.symmetric, self._seed)
+            ]
+
+        def settle(pairing: Pairing, calls: tuple[Call, ...]) -> None:
+            self._matches[pairing] = match = Match(pairing, calls)
+            self._results[pairing] = match.result(judge.kind)
+
+        await play_loop(self._wake, look=look, ask=ask, told=self._teller(on_call), settle=settle)
+
+    async def play_slates(
+        self,
+        playable: Callable[[TournamentState], list[Slate]],
+        judge: ListJudge,
+        caller: Caller,
+        orders: Orders,
+        on_call: CallHandler | None,
+        *,
+        max_items: int | None = None,
+    ) -> None:
+        """`play` for slates: one call ranks all of one."""
+        quota = Quota(max_items, self._rankings, seed=self._seed)
+
+        def look() -> tuple[Sequence[Slate], bool]:
+            state = self.state
+            return quota.choose(playable(state), state.closed), state.closed
+
+        def ask(slate: Slate) -> list[Coroutine[Any, Any, Ranking]]:
+            return [
+                caller.rank(
+                    self._prompt,
+                    [self._candidates[slot] for slot in shown],
+                    slate,
+                    shown,
+                    stable_hash(self._seed, "slate", *shown, slate.round),
+                )
+                for shown in slate_orders(slate, orders, judge.symmetric, self._seed)
+            ]
+
+        def settle(slate: Slate, calls: tuple[Ranking, ...]) -> None:
+            self._rankings[slate] = calls
+            self._tiers[slate] = merged_tiers(calls)
+
+        await play_loop(self._wake, look=look, ask=ask, told=self._teller(on_call), settle=settle)
+
+    def _teller(self, on_call: CallHandler | None) -> Callable[[Call | Ranking], None]:
+        return lambda call: on_call(self.key, call) if on_call is not None else None
 
 
 def prior_score(scorer: PriorScorer, prompt: Prompt, candidate: Candidate) -> float:
@@ -197,9 +222,4 @@ def prior_score(scorer: PriorScorer, prompt: Prompt, candidate: Candidate) -> fl
 
 def group_seed(seed: int, key: GroupKey) -> int:
     """Seed of a group's tournament: the same in every process."""
-    return _hash(seed, key.group_id, key.attempt)
-
-
-def _hash(*parts: object) -> int:
-    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big")
+    return stable_hash(seed, key.group_id, key.attempt)

@@ -11,7 +11,7 @@ Who meets whom:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -213,11 +213,32 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """What a judge says of a slate: the place of each candidate in the order shown, 0 for the best.
+
+    A place is the number of candidates that are better, so level ones share the lowest: (0, 1, 1, 3).
+    """
+
+    places: tuple[int, ...]
+    reason: str = ""
+    latency_s: float = 0.0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+
+    def __post_init__(self) -> None:
+        ordered = sorted(self.places)
+        if any(place != ordered.index(place) for place in self.places):
+            raise ValueError(f"a place is the number of candidates that are better, got {self.places}")
+
+
+@dataclass(frozen=True, slots=True)
 class MatchLog:
     """All matches of one group. `num_candidates` counts the rollouts that took part in the tournament.
 
     symmetric: the judge cannot depend on the order, so no first-seat bias is looked for.
-    rankings: calls that ranked more than two at once (topology `k_wise`).
+    rankings: calls that ranked a slate (topology `k_wise`); such a log has no matches, and its kind is `hard`: places
+    say who is better, not by how much.
     """
 
     num_candidates: int
@@ -253,8 +274,8 @@ class GroupScore:
     """What the reward side says of one group. Lists have one entry per rollout slot; None = unscored.
 
     baseline_ids tells who shares a baseline (default: the whole group, id 0). segment_rewards maps a segment's name to
-    its rewards. gate_failures maps a gate's name to the slots it failed. num_calls counts judge calls asked,
-    num_failed those that ended without a verdict, failures counts them by cause.
+    its rewards. gate_failures maps a gate's name to the slots it failed. num_calls counts judge calls asked (a ranking
+    is one), num_failed those that ended without a verdict, failures counts them by cause.
     """
 
     rewards: list[float | None]
@@ -270,6 +291,7 @@ class GroupScore:
     num_calls: int = 0
     num_failed: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
+    rankings: tuple[Ranking, ...] = ()
 
     @property
     def num_scored(self) -> int:
@@ -279,6 +301,7 @@ class GroupScore:
 # --- the seams --------------------------------------------------------------------------------------------------
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Compares two candidates. Raises JudgeFailure when it has no verdict; counts no wins, retries nothing."""
 
@@ -295,6 +318,24 @@ class Judge(Protocol):
     async def close(self) -> None: ...
 
 
+@runtime_checkable
+class ListJudge(Protocol):
+    """Ranks several candidates in one call. Raises JudgeFailure when it has no ranking; retries nothing.
+
+    A judge may be both: evaluation compares pairs, whatever the topology of training.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def symmetric(self) -> bool:
+        """True if the places cannot depend on the order shown; such a judge is asked once per slate."""
+        ...
+
+    async def rank(self, prompt: Prompt, candidates: Sequence[Candidate]) -> Places: ...
+    async def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class TournamentState:
     """All that a topology may look at.
@@ -302,6 +343,7 @@ class TournamentState:
     arrived: candidates that may play now. closed: nobody else will arrive (slots not in `arrived` never do).
     results: pairing -> 1 a won, 0 b won, 0.5 level, None played without a verdict. Pairings in flight are not in it.
     prior_scores: what a cheap scorer says of a candidate before any match, higher is better; may be empty.
+    rankings: slate -> tiers from best to worst, its orders merged; empty if played without a ranking. Not in flight.
     """
 
     num_candidates: int
@@ -310,6 +352,7 @@ class TournamentState:
     results: Mapping[Pairing, float | None]
     seed: int = 0
     prior_scores: Mapping[int, float] = field(default_factory=dict)
+    rankings: Mapping[Slate, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
 
 
 class Topology(Protocol):
@@ -343,6 +386,27 @@ class BatchTopology(Topology, Protocol):
         """Pairings to play now, one list per group, of at most `calls_left` calls together (None: no other limit)."""
         ...
 
+
+@runtime_checkable
+class SlateTopology(Protocol):
+    """Who is ranked together: what `Topology` is to matches, for judges that rank several candidates in one call."""
+
+    @property
+    def slate_size(self) -> int:
+        """Most candidates in one call."""
+        ...
+
+    def playable(self, state: TournamentState) -> list[Slate]:
+        """Slates without a ranking that can be played now, in order of preference. The arena skips those in flight."""
+        ...
+
+    def max_matches(self, num_candidates: int) -> int:
+        """Upper bound on slates for a group of this size; a slate is one call, or two with both orders."""
+        ...
+
+
+CallHandler = Callable[[GroupKey, Call | Ranking], None]
+"""Told of every finished judge call."""
 
 Prior = Mapping[str, Any]
 """An aggregator's memory between batches: plain JSON values, stored in checkpoints."""

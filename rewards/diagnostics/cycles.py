@@ -21,7 +21,7 @@ BoolArray = NDArray[np.bool_]
 def winners(score: GroupScore) -> BoolArray:
     """beats_NN[i, j]: i has more than half of the weighted verdicts between the two; a score counts by its sign."""
     n = len(score.rewards)
-    table = verdict_table(MatchLog(n, score.kind or "hard", score.matches))
+    table = verdict_table(MatchLog(n, score.kind or "hard", score.matches, rankings=score.rankings))
     cells_V = table.first_V * n + table.second_V
     lead_NN = np.bincount(cells_V, table.weight_V * (table.wins_V - 0.5), minlength=n * n).reshape(n, n)
     return lead_NN - lead_NN.T > 1e-12

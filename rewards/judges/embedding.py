@@ -21,9 +21,10 @@ from typing import Protocol
 
 from rewards.errors import JudgeFailure
 from rewards.judge_config import EmbeddingJudge
+from rewards.judges.places import places_of
 from rewards.judges.references import reference_of
 from rewards.judges.sentence_encoder import FloatArray, SentenceEncoder
-from rewards.types import Candidate, Prompt, Verdict, VerdictKind
+from rewards.types import Candidate, Places, Prompt, Verdict, VerdictKind
 
 MAX_CACHED_TEXTS = 4096
 """Vectors kept; the least recently used go first."""
@@ -68,18 +69,27 @@ class Embedding:
         UserError: the prompt has no such field.
         JudgeFailure: the model's vectors are not finite.
         """
-        texts = (reference_of(prompt, self._reference_field), first.text, second.text)
-        for text in texts:
-            self._queue.put(text)
-        reference, ours, theirs = await asyncio.get_running_loop().run_in_executor(self._worker, self._vectors, texts)
-        value = float(ours @ reference) - float(theirs @ reference)
-        if not math.isfinite(value):
-            raise JudgeFailure("bad_reply", f"{self.name} gave vectors that are not finite", retryable=False)
-        return Verdict(value)
+        ours, theirs = await self._closeness(prompt, (first, second))
+        return Verdict(ours - theirs)
+
+    async def rank(self, prompt: Prompt, candidates: Sequence[Candidate]) -> Places:
+        """The closest first; equal texts are level. Raises as `compare`."""
+        return Places(places_of(await self._closeness(prompt, candidates)))
 
     async def close(self) -> None:
         """Waits for the batch at work; calls that still wait are cancelled. The thread has ended when this returns."""
         await asyncio.to_thread(self._worker.shutdown, cancel_futures=True)
+
+    async def _closeness(self, prompt: Prompt, candidates: Sequence[Candidate]) -> list[float]:
+        """Cosine of each candidate with the reference."""
+        texts = (reference_of(prompt, self._reference_field), *(candidate.text for candidate in candidates))
+        for text in texts:
+            self._queue.put(text)
+        vectors = await asyncio.get_running_loop().run_in_executor(self._worker, self._vectors, texts)
+        cosines = [float(vector @ vectors[0]) for vector in vectors[1:]]
+        if not all(map(math.isfinite, cosines)):
+            raise JudgeFailure("bad_reply", f"{self.name} gave vectors that are not finite", retryable=False)
+        return cosines
 
     def _vectors(self, texts: Sequence[str]) -> list[FloatArray]:
         """In the worker thread: encode everything that is waited for, then answer for `texts`."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -19,8 +20,9 @@ from typing import Protocol
 from rewards.errors import JudgeFailure
 from rewards.judge_config import LikelihoodJudge
 from rewards.judges.causal_model import CausalModel
+from rewards.judges.places import places_of
 from rewards.judges.references import reference_of
-from rewards.types import Candidate, Prompt, Verdict, VerdictKind
+from rewards.types import Candidate, Places, Prompt, Verdict, VerdictKind
 
 MAX_KEPT = 4096
 """Answers whose strength is kept; the oldest go first."""
@@ -56,17 +58,24 @@ class Likelihood:
         UserError: the prompt has no such field.
         JudgeFailure: the model's log-probabilities are not finite.
         """
-        reference = reference_of(prompt, self._reference_field)
-        ours, theirs = await asyncio.gather(
-            asyncio.shield(self._strength(reference, first.text)),
-            asyncio.shield(self._strength(reference, second.text)),
-        )
-        if not math.isfinite(ours - theirs):
-            raise JudgeFailure("bad_reply", f"{self.name} gave logprobs that are not finite", retryable=False)
+        ours, theirs = await self._logprobs(prompt, (first, second))
         return Verdict(ours - theirs)
+
+    async def rank(self, prompt: Prompt, candidates: Sequence[Candidate]) -> Places:
+        """The one that makes the reference likeliest first; equal texts are level. Raises as `compare`."""
+        return Places(places_of(await self._logprobs(prompt, candidates)))
 
     async def close(self) -> None:
         await asyncio.to_thread(self._worker.shutdown, cancel_futures=True)
+
+    async def _logprobs(self, prompt: Prompt, candidates: Sequence[Candidate]) -> list[float]:
+        """Mean logprob per token of the reference after each candidate."""
+        reference = reference_of(prompt, self._reference_field)
+        strengths = [asyncio.shield(self._strength(reference, candidate.text)) for candidate in candidates]
+        logprobs = await asyncio.gather(*strengths)
+        if not all(map(math.isfinite, logprobs)):
+            raise JudgeFailure("bad_reply", f"{self.name} gave logprobs that are not finite", retryable=False)
+        return logprobs
 
     def _strength(self, reference: str, answer: str) -> asyncio.Future[float]:
         key = (reference, answer)

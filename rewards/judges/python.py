@@ -1,19 +1,22 @@
-"""Your own judge, named by import path: a function `(prompt, first, second)`, or a class with `compare`."""
+"""Your own judge, named by import path: a function `(prompt, first, second)`, or a class with `compare`, and `rank`."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Awaitable, Callable
+import operator
+from collections.abc import Awaitable, Callable, Sequence
 from numbers import Real
 from typing import Any, cast
 
 from rewards.errors import JudgeFailure, UserError
 from rewards.importing import import_target
 from rewards.judge_config import PythonJudge
-from rewards.types import Candidate, Prompt, Verdict, VerdictKind
+from rewards.types import Candidate, Places, Prompt, Verdict, VerdictKind
 
 CompareFn = Callable[[Prompt, Candidate, Candidate], float | Awaitable[float | None] | None]
+PlacesGiven = Sequence[int] | None
+RankFn = Callable[[Prompt, Sequence[Candidate]], PlacesGiven | Awaitable[PlacesGiven]]
 
 
 class Python:
@@ -60,6 +63,40 @@ class Python:
                 await result
 
 
+class PythonRanker(Python):
+    """A judge whose class also has `rank(prompt, candidates)`, under the same rules as `compare`."""
+
+    def __init__(self, target: str, compare: CompareFn, rank: RankFn, **rest: Any):
+        super().__init__(target, compare, **rest)
+        self._rank = rank
+
+    async def rank(self, prompt: Prompt, candidates: Sequence[Candidate]) -> Places:
+        """Raises UserError for what is no list of places."""
+        said = self._rank(prompt, candidates)
+        if inspect.isawaitable(said):
+            said = await said
+        if said is None:
+            raise JudgeFailure("empty", f"{self._target} returned None", retryable=False)
+        return as_places(said, len(candidates), f"judge {self._target!r}")
+
+
+def as_places(said: Any, count: int, who: str) -> Places:
+    """What a user's function returned as places.
+
+    Raises:
+        UserError: it is no list of `count` places.
+    """
+    try:
+        places = Places(tuple(map(operator.index, said)))
+    except (TypeError, ValueError):
+        places = None
+    if places is None or len(places.places) != count:
+        raise UserError(
+            f"{who} returned {said!r}; a ranking of {count} is {count} places: how many are better, 0 for the best"
+        )
+    return places
+
+
 _RANGES = {"hard": "1, 0 or 0.5 for a tie", "probability": "a number in [0, 1]", "score": "a finite number"}
 
 
@@ -79,10 +116,17 @@ def build_python(config: PythonJudge) -> Python:
     if not callable(compare):
         what = "a class without a method `compare`" if owner is not None else "no function"
         raise UserError(f"judge.target {config.target!r} is {what}; give a function (prompt, first, second)")
-    return Python(
-        config.target,
-        cast(CompareFn, compare),
-        kind=config.verdict,
-        symmetric=config.symmetric,
-        close=getattr(owner, "close", None),
-    )
+    rest: dict[str, Any] = {
+        "kind": config.verdict,
+        "symmetric": config.symmetric,
+        "close": getattr(owner, "close", None),
+    }
+    if not config.ranks:
+        return Python(config.target, cast(CompareFn, compare), **rest)
+    rank = getattr(owner, "rank", None)
+    if not callable(rank):
+        raise UserError(
+            f"judge.ranks is true, and judge.target {config.target!r} is no class with a method `rank`; "
+            "give it rank(prompt, candidates), or leave judge.ranks out"
+        )
+    return PythonRanker(config.target, cast(CompareFn, compare), cast(RankFn, rank), **rest)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 from rewards.topologies.adaptive import AdaptiveTopology
 from rewards.topologies.anchor import AnchorTopology
 from rewards.topologies.double_elimination import DoubleEliminationTopology
 from rewards.topologies.heapsort import HeapsortTopology
+from rewards.topologies.k_wise import KWiseTopology
 from rewards.topologies.live_anchors import LiveAnchorTopology
 from rewards.topologies.random_reference import RandomReferenceTopology
 from rewards.topologies.repeated_knockout import RepeatedKnockoutTopology
@@ -21,6 +22,8 @@ from rewards.topology_config import (
     Anchor,
     DoubleElimination,
     Heapsort,
+    KWise,
+    PairTopologyConfig,
     RandomReference,
     RepeatedKnockout,
     RoundRobin,
@@ -29,7 +32,7 @@ from rewards.topology_config import (
     Swiss,
     TopologyConfig,
 )
-from rewards.types import Topology
+from rewards.types import SlateTopology, Topology
 
 
 def _anchor(config: Anchor) -> Topology:
@@ -43,7 +46,7 @@ def _anchor(config: Anchor) -> Topology:
     )
 
 
-_BUILDERS: dict[type, Callable[[Any], Topology]] = {
+_BUILDERS: dict[type, Callable[[Any], Any]] = {
     RoundRobin: lambda config: RoundRobinTopology(),
     Anchor: _anchor,
     RandomReference: lambda config: RandomReferenceTopology(),
@@ -53,10 +56,15 @@ _BUILDERS: dict[type, Callable[[Any], Topology]] = {
     RepeatedKnockout: lambda config: RepeatedKnockoutTopology(config.repeats),
     SlidingWindow: lambda config: SlidingWindowTopology(config.passes, config.seeding),
     Heapsort: lambda config: HeapsortTopology(config.seeding),
+    KWise: lambda config: KWiseTopology(config.k, config.rounds),
     Adaptive: lambda config: AdaptiveTopology(config.calls_per_group, config.rounds),
 }
 
 
-def build_topology(config: TopologyConfig) -> Topology:
+@overload
+def build_topology(config: PairTopologyConfig) -> Topology: ...
+@overload
+def build_topology(config: KWise) -> SlateTopology: ...
+def build_topology(config: TopologyConfig) -> Topology | SlateTopology:
     """The topology that a recipe's `rewards.topology` asks for."""
     return _BUILDERS[type(config)](config)

@@ -113,7 +113,7 @@ def _pearson(rewards: np.ndarray, grades: np.ndarray) -> float:
 
 
 def _kendall(rewards: np.ndarray, grades: np.ndarray) -> float:
-    return float(np.nanmean([kendalltau(a, b).statistic for a, b in zip(rewards, grades, strict=True)]))
+    return float(np.nanmean([kendalltau(a, b)[0] for a, b in zip(rewards, grades, strict=True)]))
 
 
 def _interval(

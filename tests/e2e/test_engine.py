@@ -17,7 +17,7 @@ from rewards.config import TournamentRewards
 from rewards.errors import RunStopped
 from rewards.judge_config import PythonJudge, VerdictTokensJudge
 from rewards.judges import build_judge
-from rewards.types import Call, Candidate, ChoiceScores, GroupKey, Prompt
+from rewards.types import Call, Candidate, ChoiceScores, GroupKey, Prompt, Ranking
 from rl.trainer import check_versions
 from rl.weights import EngineClient, LearnerSource, SharedBuffer, WeightSender
 from rollouts.chat import encode_messages
@@ -241,7 +241,7 @@ def test_the_first_verdict_precedes_the_last_rollouts_arrival(stage: Stage) -> N
         judge=PythonJudge(kind="python", target="tests.e2e.judges:more_vowels", verdict="hard"),
     )
 
-    def on_call(key: GroupKey, call: Call) -> None:
+    def on_call(key: GroupKey, call: Call | Ranking) -> None:
         happened.append("verdict")
 
     async def play() -> None:

@@ -9,12 +9,13 @@ import pytest
 from pydantic import TypeAdapter
 
 from launch import judging
-from launch.judging import make_sink, open_judge, open_rewards
+from launch.judging import make_sink, open_judge, open_rewards, pairwise
 from rewards.arena import Arena
 from rewards.config import RewardsConfig
 from rewards.judge_config import JudgeConfig, PythonJudge, VerdictTokensJudge
 from rewards.scoring import ScorerSink
-from rewards.types import Call, Candidate, GroupKey, Prompt
+from rewards.types import Call, Candidate, GroupKey, Prompt, Ranking
+from rl.evaluation import outcome_of
 from rollouts.engine import EngineSpec
 from rollouts.tiny import build_tiny_tokenizer
 
@@ -139,7 +140,7 @@ async def score(sink: Arena | ScorerSink) -> list[float | None]:
 
 
 async def test_a_tournament_makes_an_arena_with_the_recipes_gates() -> None:
-    calls: list[Call] = []
+    calls: list[Call | Ranking] = []
     async with open_rewards(TOURNAMENT, device="cpu", seed=0) as judge:
         sink = make_sink(TOURNAMENT, judge, seed=0, carry_prior=True, on_call=lambda key, call: calls.append(call))
         assert isinstance(sink, Arena)
@@ -168,3 +169,17 @@ async def test_only_a_sink_that_carries_its_prior_remembers() -> None:
             await sink.close(GroupKey("g"))
             await sink.scores()
             assert (sink.prior is not None) == carries
+
+
+async def test_evaluation_plays_each_pair_once_whatever_training_plays() -> None:
+    for topology in ({"kind": "k_wise"}, {"kind": "single_elimination", "seeding": "anchor"}):
+        config = rewards(kind="tournament", judge=PYTHON, topology=topology)
+        async with open_rewards(config, device="cpu", seed=0) as judge:
+            sink = make_sink(pairwise(config), judge, seed=0, carry_prior=False)
+            key = GroupKey("pair")
+            await sink.open(key, Prompt("p", "text"), 2)
+            for index, text in enumerate(["short", "a longer one"]):
+                await sink.add(key, index, Candidate(str(index), text))
+            (scored,) = (await sink.scores()).values()
+        assert outcome_of(scored) == 1.0
+    assert pairwise(SCORER) is SCORER

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from launch import atomic
 from launch.group_rows import groups_to_table, table_to_groups
 from launch.run_dir import RunDir
 from rewards.errors import RunStopped, UserError
+from rewards.match_rows import match_rows
 from rewards.types import (
     Call,
     GroupKey,
@@ -28,7 +30,9 @@ from rewards.types import (
     Pairing,
     ParsedAnswer,
     Prompt,
+    Ranking,
     Segment,
+    Slate,
     Verdict,
 )
 from rollouts.types import Group, Rollout, Turn, VersionSpan
@@ -94,6 +98,10 @@ def score(rewards: list[float | None]) -> GroupScore:
         num_calls=2,
         num_failed=1,
         failures={"timeout": 1},
+        rankings=(
+            Ranking(Slate((0, 1), 1), (1, 0), (0, 0), "minilm", reason="level", latency_s=0.1 + 0.2, tokens_in=3),
+            Ranking(Slate((0, 1), 1), (0, 1), None, "minilm", "timeout", attempts=4),
+        ),
     )
 
 
@@ -327,3 +335,21 @@ def test_replacing_groups_replaces_the_whole_file(run: RunDir) -> None:
     (read,), (read_score,) = run.load_groups(1)
     assert read.key == GroupKey("other")
     assert read_score.rewards == [0.2]
+
+
+def test_match_rows_of_pairs_and_rankings_survive_the_table(run: RunDir) -> None:
+    scored = score([0.5, 0.25])
+    rows = match_rows(GroupKey("g"), Prompt("p", "Write."), ["one", "two"], scored)
+    run.save_matches(1, rows)
+    assert run.load_matches(1) == rows
+    assert [row["places"] for row in rows] == [None, None, [0, 0], None]
+    assert [row["value"] for row in rows][2:] == [None, None]
+
+
+def test_scores_saved_before_there_were_rankings_still_load(run: RunDir) -> None:
+    scored = replace(score([0.5]), rankings=())
+    table = groups_to_table([group([[-1.0]])], [scored])
+    old = [None if text is None else text.replace(', "rankings": []', "") for text in table["score"].to_pylist()]
+    assert old != table["score"].to_pylist()
+    table = table.set_column(table.schema.get_field_index("score"), "score", pa.array(old))
+    assert table_to_groups(table)[1] == [scored]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from recipes.bounds import JudgeCalls, calls_per_group, judge_calls, num_evaluations
+from recipes.bounds import JudgeCalls, calls_per_group, judge_calls, num_evaluations, verdict_kind
 from recipes.load import load_recipe
 from rewards.config import ScorerRewards, TournamentRewards
 from rewards.judge_config import EmbeddingJudge, JudgeConfig, PythonJudge, VerdictTokensJudge
-from rewards.topology_config import RoundRobin, SingleElimination, TopologyConfig
+from rewards.topology_config import KWise, RoundRobin, SingleElimination, TopologyConfig
 
 FULL = Path(__file__).parent / "data" / "full.yaml"
 
@@ -26,6 +26,9 @@ ORDERED = VerdictTokensJudge(kind="verdict_tokens", model="m")
         (RoundRobin(), 16, 120),
         (SingleElimination(kind="single_elimination", seeding="anchor"), 8, 14),
         (SingleElimination(kind="single_elimination", seeding="random"), 16, 15),
+        (KWise(kind="k_wise"), 4, 1),
+        (KWise(kind="k_wise"), 16, 12),
+        (KWise(kind="k_wise", k=8, rounds=2), 32, 8),
     ],
 )
 @pytest.mark.parametrize(
@@ -69,3 +72,9 @@ def test_calls_of_a_whole_run_by_hand() -> None:
         per_run=168 * 20 + 2 * 128,
         audit=64,
     )
+
+
+def test_rankings_are_hard_whatever_the_judge_says_of_pairs() -> None:
+    pairs = TournamentRewards(judge=SYMMETRIC)
+    assert verdict_kind(pairs) == "score"
+    assert verdict_kind(pairs.model_copy(update={"topology": KWise(kind="k_wise")})) == "hard"

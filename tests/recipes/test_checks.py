@@ -14,6 +14,9 @@ from recipes.schema import Recipe
 FULL = Path(__file__).parent / "data" / "full.yaml"
 """300 + 48 tokens, 6 prompts x 8 rollouts, single elimination by anchor, both orders: 6 x 14 x 2 = 168 calls a step."""
 
+K_WISE = "{kind: k_wise}"
+"""8 rollouts in 3 rounds of 2 slates of 4, both orders: 6 x 6 x 2 = 72 calls a step; 3 x 3 x 2 = 18 verdicts each."""
+
 
 def keys(*overrides: str) -> set[str]:
     with pytest.raises(RecipeError) as caught:
@@ -64,6 +67,13 @@ CASES = [
     (["rewards.judge.choices=[A, ' ']"], "rewards.judge.choices"),
     (["rewards.min_verdicts=5"], "rewards.min_verdicts"),
     (["rewards.max_calls_per_step=167"], "rewards.max_calls_per_step"),
+    # rankings
+    ([f"rewards.topology={K_WISE}", "rewards.judge={kind: python, target: a:b}"], "rewards.topology.kind"),
+    ([f"rewards.topology={K_WISE}", "rewards.judge.max_model_len=491"], "rewards.judge.max_model_len"),
+    ([f"rewards.topology={K_WISE}", "rewards.judge.labels=[A, B, C]"], "rewards.judge.labels"),
+    ([f"rewards.topology={K_WISE}", "rewards.judge.labels=[A, B, C, ' A']"], "rewards.judge.labels"),
+    ([f"rewards.topology={K_WISE}", "rewards.min_verdicts=19"], "rewards.min_verdicts"),
+    ([f"rewards.topology={K_WISE}", "rewards.max_calls_per_step=71"], "rewards.max_calls_per_step"),
     # fields
     (["task.source={kind: package_lines, package: p, files: [f]}", "task.template='{prompt}'"], "task.template"),
     (
@@ -90,6 +100,11 @@ def test_an_impossible_combination_is_refused_at_its_key(overrides: list[str], k
 @pytest.mark.parametrize(
     "overrides",
     [
+        [f"rewards.topology={K_WISE}", "rewards.judge.max_model_len=492", "rewards.judge.labels=[A, B, C, D]"],
+        [f"rewards.topology={K_WISE}", "rewards.min_verdicts=18", "rewards.max_calls_per_step=72"],
+        [f"rewards.topology={K_WISE}", "rewards.judge={kind: python, target: a:b, ranks: true}"],
+        [f"rewards.topology={K_WISE}", "rewards.judge={kind: embedding, model: m}"],
+        ["rewards.judge.labels=[A, B]"],
         ["model.max_context=348", "rollouts.engine.max_model_len=348"],
         ["rl.learner.micro_batch_tokens=348", "rewards.judge.max_model_len=396"],
         ["rl.learner.zero_stage=0", "rl.learner.dtype=float32"],
@@ -127,3 +142,11 @@ def test_a_recipe_made_in_python_is_held_to_the_same_rules() -> None:
     values["rl"]["min_group"] = 9
     with pytest.raises(ValidationError, match=r"rl\.min_group: every group would be dropped"):
         Recipe.model_validate(values, strict=False)
+
+
+def test_a_judge_that_cannot_rank_is_named_beside_the_topology() -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(FULL, ["rewards.topology={kind: k_wise}", "rewards.judge={kind: python, target: a:b}"])
+    (line,) = str(caught.value).splitlines()
+    assert "rewards.topology.kind" in line
+    assert "rewards.judge of kind python only compares two" in line

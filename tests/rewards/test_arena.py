@@ -17,7 +17,7 @@ from rewards.errors import JudgeFailure, UserError
 from rewards.judge_config import PythonJudge
 from rewards.topology_config import Adaptive, SingleElimination, Swiss
 from rewards.tournament import group_seed
-from rewards.types import Call, Candidate, GroupKey, GroupScore, GroupSink, Prompt, Verdict, VerdictKind
+from rewards.types import Call, Candidate, GroupKey, GroupScore, GroupSink, Prompt, Ranking, Verdict, VerdictKind
 
 KEY = GroupKey("g")
 PROMPT = Prompt("p", "task")
@@ -113,7 +113,7 @@ class TestPlaying:
         assert isinstance(Arena(config(), FakeJudge()), GroupSink)
 
     async def test_the_first_verdict_precedes_the_last_arrival(self) -> None:
-        calls: list[Call] = []
+        calls: list[Call | Ranking] = []
         arena = Arena(config(), FakeJudge(), on_call=lambda key, call: calls.append(call))
         await arena.open(KEY, PROMPT, 3)
         await arena.add(KEY, 2, Candidate("2", ""))

@@ -142,9 +142,9 @@ class TestRun:
 @given(size=st.integers(2, 9), num_matches=st.integers(0, 40), seed=st.integers(0, 5), already=st.integers(0, 10))
 def test_least_played_first_keeps_the_counts_level(size: int, num_matches: int, seed: int, already: int) -> None:
     pairings = [Pairing(a, b) for a, b in combinations(range(size), 2)]
-    played = least_played_first(pairings, [], num_matches=already, seed=seed)
+    played = least_played_first(pairings, [], num_items=already, seed=seed)
     waiting = [pairing for pairing in pairings if pairing not in played]
-    chosen = least_played_first(waiting, played, num_matches=num_matches, seed=seed)
+    chosen = least_played_first(waiting, played, num_items=num_matches, seed=seed)
     assert len(chosen) == min(num_matches, len(waiting)) == len(set(chosen))
     counts = Counter(slot for pairing in (*played, *chosen) for slot in (pairing.a, pairing.b))
     assert max(counts.values(), default=0) - min((counts[slot] for slot in range(size)), default=0) <= 2
@@ -152,7 +152,7 @@ def test_least_played_first_keeps_the_counts_level(size: int, num_matches: int, 
 
 @given(st.integers(0, 20), st.integers(0, 60), st.integers(1, 2))
 def test_shares_are_equal_and_never_more_than_there_is(groups: int, left: int, calls_per_match: int) -> None:
-    shares = hand_on(list(range(groups)), calls_left=left, calls_per_match=calls_per_match, seed=1)
+    shares = hand_on(list(range(groups)), calls_left=left, calls_per_item=calls_per_match, seed=1)
     matches = [share for share in shares.values() if share is not None]
     assert sum(matches) * calls_per_match <= left
     assert len(set(matches)) <= 1
@@ -163,4 +163,4 @@ def test_no_budget_is_no_bound() -> None:
     purse = Purse(CallBudget(), groups=4)
     assert purse.allowance() is None
     assert purse.left(10**9) is None
-    assert hand_on([1, 2], calls_left=None, calls_per_match=2, seed=0) == {1: None, 2: None}
+    assert hand_on([1, 2], calls_left=None, calls_per_item=2, seed=0) == {1: None, 2: None}

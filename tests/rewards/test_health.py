@@ -13,7 +13,7 @@ from rewards.health import (
     order_flip_rate,
     tie_rate,
 )
-from rewards.types import Call, GroupScore, Match, Pairing, Verdict, VerdictKind
+from rewards.types import Call, GroupScore, Match, Pairing, Ranking, Slate, Verdict, VerdictKind
 from tests.rewards.logs import Vote, log_of
 
 
@@ -97,3 +97,32 @@ def test_each_judge_of_a_match_counts_for_itself() -> None:
     )
     score = GroupScore(rewards=[None] * 2, matches=(Match(Pairing(0, 1), calls),), kind="hard")
     assert order_flip_rate([score]) == Rate(1, 2)
+
+
+def test_rankings_count_by_their_pairs() -> None:
+    slate = Slate((0, 1, 2))
+
+    def ranking(shown: tuple[int, ...], places: tuple[int, ...] | None, judge: str = "a", number: int = 0) -> Ranking:
+        return Ranking(Slate(slate.members, number), shown, places, judge, None if places else "timeout")
+
+    rankings = (
+        ranking((0, 1, 2), (0, 1, 2)),  # 0 > 1 > 2
+        ranking((2, 1, 0), (2, 0, 0)),  # 0 and 1 level, 2 last: a tie names nobody, and no pair flips
+        ranking((0, 1, 2), (0, 1, 2), "b"),
+        ranking((2, 1, 0), (0, 1, 2), "b"),  # turned round: three flips
+        ranking((0, 1, 2), (2, 1, 0), number=1),  # another round's: the other order failed
+        ranking((2, 1, 0), None, number=1),
+    )
+    score = GroupScore(rewards=[None] * 3, kind="hard", rankings=rankings, num_calls=6, num_failed=1)
+    assert order_flip_rate([score]) == Rate(3, 6)
+    assert tie_rate([score]) == Rate(1, 15)
+    # Shown first and better, call by call: 3, 0 of 2, 3, 3, 0.
+    assert first_seat_rate([score]) == Rate(9, 14)
+    assert failure_rate([score]) == Rate(1, 6)
+
+
+def test_two_orders_that_are_no_reversal_flip_by_the_pairs_that_turned() -> None:
+    rankings = tuple(
+        Ranking(Slate((0, 1, 2)), shown, (0, 1, 2), "a") for shown in ((0, 1, 2), (1, 0, 2))
+    )  # only 0 and 1 were shown in both orders, and the first of them won both times
+    assert order_flip_rate([GroupScore([None] * 3, kind="hard", rankings=rankings)]) == Rate(1, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rewards.match_rows import match_rows
-from rewards.types import Call, GroupKey, GroupScore, Match, Pairing, Prompt, Verdict
+from rewards.types import Call, GroupKey, GroupScore, Match, Pairing, Prompt, Ranking, Slate, Verdict
 
 
 def test_one_row_per_call() -> None:
@@ -33,10 +33,49 @@ def test_one_row_per_call() -> None:
         "tokens_out": 1,
         "cost": 0.01,
         "attempts": 2,
+        "shown": None,
+        "shown_texts": None,
+        "places": None,
     }
+    assert list(rows[0])[:4] == ["prompt_id", "group_id", "attempt", "a"]
     assert (rows[1]["first_text"], rows[1]["value"], rows[1]["failure"]) == ("two", None, "timeout")
     assert rows[1].keys() == rows[0].keys()
 
 
 def test_no_matches_no_rows() -> None:
     assert match_rows(GroupKey("g"), Prompt("p", ""), ["a"], GroupScore([None])) == []
+
+
+def test_a_ranking_is_one_row_with_the_same_keys() -> None:
+    rankings = (
+        Ranking(Slate((0, 1, 2), 1), (2, 0, 1), (1, 0, 1), "judge", latency_s=0.5, tokens_in=30, attempts=2),
+        Ranking(Slate((0, 1, 2), 1), (1, 0, 2), None, "judge", "timeout", "too slow"),
+    )
+    match = Match(Pairing(0, 2), (Call(0, 2, Verdict(1.0), "judge"),))
+    score = GroupScore([None] * 3, matches=(match,), kind="hard", rankings=rankings)
+    pair, row, failed = match_rows(GroupKey("g"), Prompt("p", "Write."), ["zero", "one", "two"], score)
+    assert list(row) == list(pair) == list(failed)
+    assert {name: value for name, value in row.items() if value is not None} == {
+        "prompt_id": "p",
+        "group_id": "g",
+        "attempt": 0,
+        "round": 1,
+        "prompt_text": "Write.",
+        "kind": "ranking",
+        "shown": [2, 0, 1],
+        "shown_texts": ["two", "zero", "one"],
+        "places": [1, 0, 1],
+        "reason": "",
+        "judge": "judge",
+        "latency_s": 0.5,
+        "tokens_in": 30,
+        "tokens_out": 0,
+        "cost": 0.0,
+        "attempts": 2,
+    }
+    assert (failed["shown"], failed["places"], failed["failure"], failed["reason"]) == (
+        [1, 0, 2],
+        None,
+        "timeout",
+        "too slow",
+    )

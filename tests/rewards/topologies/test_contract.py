@@ -17,9 +17,12 @@ import pytest
 from rewards.topologies import build_topology
 from rewards.topologies.least import least_matches
 from rewards.topology_config import (
+    Adaptive,
     Anchor,
     DoubleElimination,
     Heapsort,
+    KWise,
+    PairTopologyConfig,
     RandomReference,
     RepeatedKnockout,
     RoundRobin,
@@ -39,7 +42,7 @@ VERDICTS: list[tuple[float | None, ...]] = [(1.0, 0.0), (1.0, 0.0, 0.5), (1.0, 0
 class Kind:
     """exact: matches for N, None where only a bound holds. streams: some match can start before all have arrived."""
 
-    config: TopologyConfig
+    config: PairTopologyConfig
     exact: Callable[[int], int] | None
     streams: bool
     random: bool = False
@@ -189,6 +192,6 @@ def test_more_candidates_never_have_a_smaller_bound(kind: Kind) -> None:
 
 
 def test_every_kind_of_the_recipe_is_under_contract() -> None:
-    """A kind whose later rounds are planned over a batch has its own contract."""
-    of_batches = {config for config in get_args(get_args(TopologyConfig)[0]) if config.__name__ == "Adaptive"}
-    assert {type(kind.config) for kind in KINDS} | of_batches == set(get_args(get_args(TopologyConfig)[0]))
+    """Kinds whose later rounds are planned over a batch, and kinds that name slates, have their own contracts."""
+    elsewhere = {Adaptive, KWise}
+    assert {type(kind.config) for kind in KINDS} | elsewhere == set(get_args(get_args(TopologyConfig)[0]))

@@ -11,13 +11,13 @@ from rewards.topologies import build_topology
 from rewards.topology_config import (
     Anchor,
     DoubleElimination,
+    PairTopologyConfig,
     RandomReference,
     RepeatedKnockout,
     RoundRobin,
     SingleElimination,
     SlidingWindow,
     Swiss,
-    TopologyConfig,
 )
 from rewards.types import TournamentState
 from tests.rewards.topologies.playing import Results, falling
@@ -27,7 +27,7 @@ def log(n: int) -> int:
     return ceil(log2(n))
 
 
-STATED: list[tuple[TopologyConfig, Callable[[int], int]]] = [
+STATED: list[tuple[PairTopologyConfig, Callable[[int], int]]] = [
     (RoundRobin(), lambda n: 1),
     (Anchor(kind="anchor", max_switches=0), lambda n: 1),
     (Anchor(kind="anchor"), lambda n: 2),
@@ -43,7 +43,9 @@ STATED: list[tuple[TopologyConfig, Callable[[int], int]]] = [
 
 
 @pytest.mark.parametrize(("config", "stated"), STATED, ids=lambda value: getattr(value, "kind", ""))
-def test_serial_rounds_are_at_most_as_stated_and_reach_it(config: TopologyConfig, stated: Callable[[int], int]) -> None:
+def test_serial_rounds_are_at_most_as_stated_and_reach_it(
+    config: PairTopologyConfig, stated: Callable[[int], int]
+) -> None:
     topology, reached = build_topology(config), False
     for num_candidates in range(2, 34):
         # The best of the first order are the worst: the hardest case for the sorts.

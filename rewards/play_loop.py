@@ -1,0 +1,59 @@
+"""The loop behind a tournament: start what can be played, wait for news, enter what has finished.
+
+look() --items that can be played--> ask(item) --one task per call--> finished: told(call), at last settle(item, calls)
+   ^                                                                                              |
+   +-------------------------- wake: a call finished, somebody arrived, the group closed <--------+
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from typing import Any, TypeVar
+
+Item = TypeVar("Item", bound=Hashable)
+Record = TypeVar("Record")
+
+
+async def play_loop(
+    wake: asyncio.Event,
+    *,
+    look: Callable[[], tuple[Sequence[Item], bool]],
+    ask: Callable[[Item], Sequence[Coroutine[Any, Any, Record]]],
+    told: Callable[[Record], None],
+    settle: Callable[[Item, tuple[Record, ...]], None],
+) -> None:
+    """Plays until nobody else arrives, nothing is in flight and nothing is playable.
+
+    A call's exception cancels the rest and surfaces; so does cancellation.
+
+    Args:
+        wake: set by whoever changes what `look` sees.
+        look: items (matches, slates) that can be played now, those in flight included, and whether all have arrived.
+        ask: the calls of an item, which start at once.
+        told: told of every finished call. settle: enters an item whose calls have all finished.
+    """
+    running: dict[asyncio.Task[Record], Item] = {}
+    calls: dict[Item, list[asyncio.Task[Record]]] = {}
+    try:
+        while True:
+            wake.clear()
+            for task, item in [(task, item) for task, item in running.items() if task.done()]:
+                del running[task]
+                told(task.result())
+                if all(asked not in running for asked in calls[item]):
+                    settle(item, tuple(asked.result() for asked in calls[item]))
+            items, complete = look()
+            for item in items:
+                if item not in calls:
+                    calls[item] = [asyncio.create_task(call) for call in ask(item)]
+                    for task in calls[item]:
+                        task.add_done_callback(lambda _: wake.set())
+                        running[task] = item
+            if complete and not running:
+                return
+            await wake.wait()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
