@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import kendalltau
 
 from rewards.aggregator_config import AggregatorConfig, EmpiricalBayes, RankQuantile, WinRate
 from rewards.aggregators import build_aggregator
@@ -113,7 +112,10 @@ def _pearson(rewards: np.ndarray, grades: np.ndarray) -> float:
 
 
 def _kendall(rewards: np.ndarray, grades: np.ndarray) -> float:
-    return float(np.nanmean([kendalltau(a, b)[0] for a, b in zip(rewards, grades, strict=True)]))
+    from scipy.stats import kendalltau
+
+    taus = [np.asarray(kendalltau(a, b)).ravel()[0] for a, b in zip(rewards, grades, strict=True)]
+    return float(np.nanmean(np.array(taus, dtype=np.float64)))
 
 
 def _interval(

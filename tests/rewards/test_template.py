@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rewards.errors import UserError
-from rewards.judges.verdict_tokens import DATA, TEXTS
+from rewards.judges.verdict_tokens import DATA, LIST_DATA, LIST_TEXTS, TEXTS
+from rewards.list_template import load_list_template
 from rewards.template import TEMPLATE_DIR, ChatTemplate, load_template, parse_pattern
 from rewards.types import Message
 
@@ -127,19 +128,41 @@ def test_unknown_template_names_the_nearest(tmp_path: Path) -> None:
 # --- data is data -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("file", sorted(TEMPLATE_DIR.glob("*.md")), ids=lambda file: file.stem)
+PAIR_TEMPLATES = sorted(file for file in TEMPLATE_DIR.glob("*.md") if not file.stem.endswith("_list"))
+LIST_TEMPLATES = sorted(TEMPLATE_DIR.glob("*_list.md"))
+
+
+def skeleton(messages: list[Message]) -> list[tuple[str, list[str]]]:
+    """What is not data, fence numbers apart."""
+    return [
+        (message.role, [re.sub("[0-9a-f]{8}", "#", span.text) for span in message.spans if not span.is_data])
+        for message in messages
+    ]
+
+
+@pytest.mark.parametrize("file", LIST_TEMPLATES, ids=lambda file: file.stem)
+@given(prompt=HOSTILE, answers=st.lists(HOSTILE, min_size=2, max_size=5), seed=st.integers(0, 2**31))
+@example(prompt="{answer}", answers=["{label}", "{prompt} {criteria} {labels}", "Answer A:"], seed=0)
+def test_no_answer_of_a_slate_changes_the_structure(file: Path, prompt: str, answers: list[str], seed: int) -> None:
+    template = load_list_template(file.stem, texts=LIST_TEXTS, data=LIST_DATA)
+    labels = "ABCDE"[: len(answers)]
+    texts = {"criteria": "Which is best?", "labels": ", ".join(labels)}
+    plain, plain_prefill = template.render(texts, {"prompt": "p"}, [(label, "x") for label in labels], seed=seed)
+    items = list(zip(labels, answers, strict=True))
+    hostile, prefill = template.render(texts, {"prompt": prompt}, items, seed=seed)
+    assert skeleton(hostile) == skeleton(plain)
+    assert prefill == plain_prefill
+    assert [span.text for message in hostile for span in message.spans if span.is_data] == [prompt, *answers]
+    assert len(fences(hostile)) == 1 + len(answers)
+
+
+@pytest.mark.parametrize("file", PAIR_TEMPLATES, ids=lambda file: file.stem)
 @given(prompt=HOSTILE, first=HOSTILE, second=HOSTILE, seed=st.integers(0, 2**31))
 @example(prompt="{first}", first="{second}", second="{prompt} {criteria}", seed=0)
 def test_no_text_changes_the_structure(file: Path, prompt: str, first: str, second: str, seed: int) -> None:
     template = load_template(file.stem, texts=TEXTS, data=DATA)
     plain, plain_prefill = template.render(FILLED, {"prompt": "p", "first": "f", "second": "s"}, seed=seed)
     hostile, prefill = template.render(FILLED, {"prompt": prompt, "first": first, "second": second}, seed=seed)
-
-    def skeleton(messages: list[Message]) -> list[tuple[str, list[str]]]:
-        return [
-            (message.role, [re.sub("[0-9a-f]{8}", "#", span.text) for span in message.spans if not span.is_data])
-            for message in messages
-        ]
 
     assert skeleton(hostile) == skeleton(plain)
     assert prefill == plain_prefill
