@@ -11,7 +11,7 @@ import contextvars
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -21,11 +21,11 @@ from rewards.arena import Arena
 from rewards.config import CallLimits, TournamentRewards
 from rewards.errors import JudgeFailure, UserError
 from rewards.judge_config import PythonJudge
+from rewards.seating import Orders
 from rewards.strict import StrictModel, config_kinds
 from rewards.topology_config import TopologyConfig, prior_key
 from rewards.types import Candidate, GroupKey, GroupScore, Prior, Prompt, Verdict, VerdictKind
 
-Orders = Literal["first", "random", "both"]
 CompareValue = float | None
 Compare = Callable[[int, int], CompareValue | Awaitable[CompareValue]]
 CompareInGroup = Callable[[int, int, int], CompareValue | Awaitable[CompareValue]]
@@ -51,7 +51,8 @@ def rank_group(
         num_candidates: at least 2.
         compare: `compare(i, j)`, i shown first: P(i beats j) in [0, 1], or None when there is no verdict; sync or
             async. Raise `JudgeFailure` to be asked again. A sync function is called on one thread, one pair at a time.
-        topology: a kind of `rewards/topology_config.py`: "round_robin", "swiss", "adaptive", ...
+        topology: a kind of `rewards/topology_config.py`: "round_robin", "swiss", "adaptive", ...; for "k_wise", whose
+            calls rank several candidates, there is `rank_group_k`.
         aggregator: a kind of `rewards/aggregator_config.py`: "empirical_bayes", "win_rate", ...
         orders: "both" asks (i, j) and (j, i); "random" one of them by lot; "first" the lower index first.
         verdict: what the number means: "probability"; "hard" (1, 0.5 or 0); "score" (any finite number, > 0 if i is
@@ -101,12 +102,15 @@ def rank_groups(
         if not isinstance(size, int) or size < 2:
             raise UserError(f"num_candidates: a group has at least 2 candidates, got {size!r}")
     prior: Prior | None = options.pop("prior", None)
-    config, judge = _config(topology, aggregator, orders, verdict, options)
+    if topology == "k_wise":
+        raise UserError("topology k_wise ranks several candidates in one call; use rank_group_k(num_candidates, rank)")
+    config, judge = make_config(topology, aggregator, orders, verdict, options)
     arena = Arena(config, _FunctionJudge(compare, judge), seed=seed, prior=prior, groups_per_step=max(1, len(sizes)))
-    return _run(_rank(sizes, arena))
+    return run(rank_in_arena(sizes, arena))
 
 
-async def _rank(sizes: Sequence[int], arena: Arena) -> list[GroupScore]:
+async def rank_in_arena(sizes: Sequence[int], arena: Arena) -> list[GroupScore]:
+    """Groups whose candidates are their slots, played as one batch."""
     keys = [GroupKey(str(group)) for group in range(len(sizes))]
     try:
         for key, size in zip(keys, sizes, strict=True):
@@ -144,7 +148,7 @@ class _FunctionJudge:
         pass
 
 
-def _config(
+def make_config(
     topology: str, aggregator: str, orders: str, verdict: str, options: dict[str, Any]
 ) -> tuple[TournamentRewards, PythonJudge]:
     """Sorts the options into the sections of a recipe and lets the recipe's own rules judge them."""
@@ -194,7 +198,7 @@ def _config(
     return config, judge
 
 
-def _run(work: Coroutine[Any, Any, list[GroupScore]]) -> list[GroupScore]:
+def run(work: Coroutine[Any, Any, list[GroupScore]]) -> list[GroupScore]:
     """Runs to the end, also where an event loop is already running in this thread, as in a notebook."""
     try:
         asyncio.get_running_loop()

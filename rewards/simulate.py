@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from rewards.aggregators.laplace import sigmoid
 from rewards.aggregators.votes import FloatArray
+from rewards.seating import Orders
 from rewards.types import (
     Call,
     Match,
@@ -23,8 +23,6 @@ from rewards.types import (
     Verdict,
     VerdictKind,
 )
-
-Orders = Literal["first", "random", "both"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ from rewards.aggregators import build_aggregator
 from rewards.aggregators.votes import FloatArray
 from rewards.simulate import Orders, SimulatedJudge, fidelity, mixed_strengths, play, true_rewards
 from rewards.simulate_batch import play_batch
+from rewards.simulate_slates import play_slates
 from rewards.topologies import build_topology
-from rewards.types import BatchTopology, MatchLog, Strengths
+from rewards.types import BatchTopology, MatchLog, SlateTopology, Strengths
 
 JUDGES: dict[str, SimulatedJudge] = {
     "bradley_terry": SimulatedJudge(),
@@ -113,13 +114,16 @@ def _play(scene: Scene, batch: int, judge: SimulatedJudge, topology_config: Any)
         scene.num_groups, scene.group_size, equal_share=scene.equal_share, scale=SCALE, rng=rng
     )
     topology = build_topology(topology_config)
+    if isinstance(topology, SlateTopology):
+        logs = [play_slates(topology, judge, strengths_N, rng, orders=scene.orders) for strengths_N in strengths_GN]
+        return strengths_GN, logs
     if isinstance(topology, BatchTopology):
         return strengths_GN, play_batch(topology, judge, strengths_GN, rng, orders=scene.orders)
     return strengths_GN, [play(topology, judge, strengths_N, rng, orders=scene.orders) for strengths_N in strengths_GN]
 
 
 def _num_calls(logs: Sequence[MatchLog]) -> int:
-    return sum(len(match.calls) for log in logs for match in log.matches)
+    return sum(len(match.calls) for log in logs for match in log.matches) + sum(len(log.rankings) for log in logs)
 
 
 def _figures(fitted: Sequence[Strengths], strengths_GN: FloatArray) -> tuple[float, float, float, float]:

@@ -113,7 +113,7 @@ class KWise(StrictModel):
     k: Annotated[int, Field(ge=2, le=16)] = 4
     """Most answers in one call."""
     rounds: Annotated[int, Field(ge=1, le=64)] | None = None
-    """Default 1 + ceil(log N / log K); one round where all fit one slate."""
+    """Default 1 + ceil(log2 N); one round where all fit one slate."""
 
 
 PairTopologyConfig = (

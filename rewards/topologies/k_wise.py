@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from math import ceil
 
+from rewards.topologies.brackets import num_rounds
 from rewards.topologies.ordering import lots, members_known
 from rewards.types import Slate, TournamentState
 
@@ -18,8 +19,8 @@ class KWiseTopology:
     """R rounds of ceil(N/K) slates, one slate when N <= K; after K-Sort Arena (arXiv 2408.14468), its rounds ours.
 
     Sizes of a round's slates differ by at most one. Only with K = 2 can one candidate be left over: it is ranked with
-    one who plays twice in that round. Default R: ceil(log2 N / log2 K) + 1, so that everybody can be told from
-    everybody, and neighbours in the standings meet once more.
+    one who plays twice in that round. Default R: 1 + ceil(log2 N): for K = 4 and N = 8 to 32 a round less costs more
+    fidelity than another one brings (`rewards/simulation_grid.py`).
 
     Round 0 streams. Those whose block has somebody who never arrives are dealt anew, in lot order, once the group is
     closed; one left over is ranked with the first K - 1 of the others. A later round waits for the one before it. Its
@@ -123,15 +124,8 @@ class Standings:
 
 
 def slate_rounds(k: int, wanted: int | None, num_candidates: int) -> int:
-    """Rounds that are played: the wanted ones, or 1 + the least r with k^r >= N; one when all fit one slate."""
-    if num_candidates <= k:
-        return 1
-    if wanted is not None:
-        return wanted
-    rounds = 1
-    while k**rounds < num_candidates:
-        rounds += 1
-    return rounds + 1
+    """Rounds that are played: the wanted ones, or 1 + ceil(log2 N); one when all fit one slate."""
+    return 1 if num_candidates <= k else wanted or 1 + num_rounds(num_candidates)
 
 
 def slate_sizes(num_members: int, k: int) -> list[int]:

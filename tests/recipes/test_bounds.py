@@ -27,7 +27,7 @@ ORDERED = VerdictTokensJudge(kind="verdict_tokens", model="m")
         (SingleElimination(kind="single_elimination", seeding="anchor"), 8, 14),
         (SingleElimination(kind="single_elimination", seeding="random"), 16, 15),
         (KWise(kind="k_wise"), 4, 1),
-        (KWise(kind="k_wise"), 16, 12),
+        (KWise(kind="k_wise"), 16, 20),
         (KWise(kind="k_wise", k=8, rounds=2), 32, 8),
     ],
 )

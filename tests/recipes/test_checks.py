@@ -15,7 +15,7 @@ FULL = Path(__file__).parent / "data" / "full.yaml"
 """300 + 48 tokens, 6 prompts x 8 rollouts, single elimination by anchor, both orders: 6 x 14 x 2 = 168 calls a step."""
 
 K_WISE = "{kind: k_wise}"
-"""8 rollouts in 3 rounds of 2 slates of 4, both orders: 6 x 6 x 2 = 72 calls a step; 3 x 3 x 2 = 18 verdicts each."""
+"""8 rollouts in 4 rounds of 2 slates of 4, both orders: 6 x 8 x 2 = 96 calls a step; 4 x 3 x 2 = 24 verdicts each."""
 
 
 def keys(*overrides: str) -> set[str]:
@@ -72,8 +72,8 @@ CASES = [
     ([f"rewards.topology={K_WISE}", "rewards.judge.max_model_len=491"], "rewards.judge.max_model_len"),
     ([f"rewards.topology={K_WISE}", "rewards.judge.labels=[A, B, C]"], "rewards.judge.labels"),
     ([f"rewards.topology={K_WISE}", "rewards.judge.labels=[A, B, C, ' A']"], "rewards.judge.labels"),
-    ([f"rewards.topology={K_WISE}", "rewards.min_verdicts=19"], "rewards.min_verdicts"),
-    ([f"rewards.topology={K_WISE}", "rewards.max_calls_per_step=71"], "rewards.max_calls_per_step"),
+    ([f"rewards.topology={K_WISE}", "rewards.min_verdicts=25"], "rewards.min_verdicts"),
+    ([f"rewards.topology={K_WISE}", "rewards.max_calls_per_step=95"], "rewards.max_calls_per_step"),
     # fields
     (["task.source={kind: package_lines, package: p, files: [f]}", "task.template='{prompt}'"], "task.template"),
     (
@@ -101,7 +101,7 @@ def test_an_impossible_combination_is_refused_at_its_key(overrides: list[str], k
     "overrides",
     [
         [f"rewards.topology={K_WISE}", "rewards.judge.max_model_len=492", "rewards.judge.labels=[A, B, C, D]"],
-        [f"rewards.topology={K_WISE}", "rewards.min_verdicts=18", "rewards.max_calls_per_step=72"],
+        [f"rewards.topology={K_WISE}", "rewards.min_verdicts=24", "rewards.max_calls_per_step=96"],
         [f"rewards.topology={K_WISE}", "rewards.judge={kind: python, target: a:b, ranks: true}"],
         [f"rewards.topology={K_WISE}", "rewards.judge={kind: embedding, model: m}"],
         ["rewards.judge.labels=[A, B]"],

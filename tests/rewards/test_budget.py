@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from itertools import combinations
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rewards import rank_group, rank_groups
+from rewards import rank_group, rank_group_k, rank_groups
 from rewards.arena import Arena
 from rewards.budget import Purse, hand_on, least_played_first
 from rewards.config import CallBudget
@@ -164,3 +165,17 @@ def test_no_budget_is_no_bound() -> None:
     assert purse.allowance() is None
     assert purse.left(10**9) is None
     assert hand_on([1, 2], calls_left=None, calls_per_item=2, seed=0) == {1: None, 2: None}
+
+
+@pytest.mark.parametrize(("calls", "slates"), [(6, 3), (3, 1), (100, 16)])
+def test_slates_are_under_the_same_budget(calls: int, slates: int) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def rank(slots: Sequence[int]) -> list[int]:
+        asked.append(tuple(slots))
+        return [sorted(slots).index(slot) for slot in slots]
+
+    score = rank_group_k(16, rank, k=4, rounds=4, calls_per_group=calls)
+    assert len(asked) == 2 * slates == score.num_calls
+    heard = Counter(slot for ranking in score.rankings for slot in ranking.slate.members)
+    assert max(heard.values()) - min(heard[slot] for slot in range(16)) <= 2, "of two orders each"
