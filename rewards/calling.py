@@ -13,12 +13,16 @@ import numpy as np
 
 from rewards.config import CallLimits
 from rewards.errors import JudgeFailure, UserError
+from rewards.outage import Outage
 from rewards.types import Call, Candidate, Judge, ListJudge, Prompt, Ranking, Slate, Verdict, VerdictKind
 
 Reply = TypeVar("Reply")
 
 MAX_WAIT_S = 300.0
 """Longest pause between two attempts, whatever a server asks for."""
+MAX_DOUBLINGS = 16
+MIN_PROBE_S, MAX_PROBE_S = 0.05, 20.0
+"""Pauses while the judge is down: short enough to notice that it is back."""
 
 
 class Caller:
@@ -31,6 +35,7 @@ class Caller:
         self._judge = judge
         self._limits = limits
         self._limiter = limiter
+        self._outage = Outage(judge.name, limits.down_after_s)
 
     async def call(
         self, prompt: Prompt, candidates: tuple[Candidate, Candidate], seats: tuple[int, int], seed: int
@@ -43,6 +48,7 @@ class Caller:
 
         Raises:
             UserError: the judge's number is not what its kind allows.
+            RunStopped: the judge is down (see `Outage`), for longer than the limits allow.
         """
         judge = cast(Judge, self._judge)
         answer = await self._ask(lambda: judge.compare(prompt, *candidates), seed)
@@ -95,13 +101,19 @@ class Caller:
             started_s = time.perf_counter()
             try:
                 reply = await self._attempt(attempt)
+                self._outage.replied()
                 return _Answer(reply, None, time.perf_counter() - started_s, attempts)
             except JudgeFailure as failure:
-                if attempts >= self._limits.max_attempts or not failure.retryable:
+                self._outage.failed(failure, time.monotonic())
+                is_last = attempts >= self._limits.max_attempts and not self._outage.is_down
+                if is_last or not failure.retryable:
                     return _Answer(None, failure, time.perf_counter() - started_s, attempts)
                 jitter = np.random.default_rng((seed, attempts)).uniform(0.5, 1.5)
-                wait_s = self._limits.backoff_s * 2 ** (attempts - 1) * jitter
-                await asyncio.sleep(min(MAX_WAIT_S, max(wait_s, failure.retry_after_s or 0.0)))
+                wait_s = self._limits.backoff_s * 2 ** min(attempts - 1, MAX_DOUBLINGS) * jitter
+                most_s = MAX_WAIT_S
+                if self._outage.is_down:
+                    wait_s, most_s = max(wait_s, MIN_PROBE_S), MAX_PROBE_S
+                await asyncio.sleep(min(most_s, max(wait_s, failure.retry_after_s or 0.0)))
 
     async def _attempt(self, attempt: Callable[[], Awaitable[Reply]]) -> Reply:
         async with self._limiter:

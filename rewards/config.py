@@ -22,6 +22,8 @@ class CallLimits(StrictModel):
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 4
     backoff_s: Annotated[float, Field(ge=0, le=600)] = 0.5
     """First wait between attempts; doubles each time, with seeded jitter."""
+    down_after_s: Annotated[float, Field(gt=0, le=7 * 86400)] | None = 300.0
+    """A judge that replies to nobody is waited for this long, then the run stops. None: its calls go missing."""
 
 
 class CallBudget(StrictModel):

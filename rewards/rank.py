@@ -59,9 +59,9 @@ def rank_group(
             better, never read as a probability).
         seed: of brackets and lots.
         options: fields of the topology (`seeding`), of the aggregator (`scales`, `prior_decay`) and of the calls
-            (`max_concurrency`, `timeout_s`, `max_attempts`, `backoff_s`); `min_verdicts`; `symmetric=True` for a
-            function that cannot depend on the order (asked once per match); `calls_per_group` and `calls_per_step` (of
-            all groups together), budgets of calls; `prior`, an aggregator's earlier one.
+            (`max_concurrency`, `timeout_s`, `max_attempts`, `backoff_s`, `down_after_s`); `min_verdicts`;
+            `symmetric=True` for a function that cannot depend on the order (asked once per match); `calls_per_group`
+            and `calls_per_step` (of all groups together), budgets of calls; `prior`, an aggregator's earlier one.
 
     Raises:
         UserError: a bad argument, or a value from `compare` that its verdict kind does not allow.
@@ -182,7 +182,8 @@ def make_config(
                 "topology": {"kind": topology, **sections["topology"]},
                 "aggregator": {"kind": aggregator, **sections["aggregator"]},
                 "orders": orders,
-                "calls": sections["calls"],
+                # Who ranks by a function wants it to end: what failed for good is missing, unless they say otherwise.
+                "calls": {"down_after_s": None, **sections["calls"]},
                 "budget": sections["budget"],
                 **sections[""],
             }
