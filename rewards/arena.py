@@ -11,20 +11,15 @@ JudgeFailure is a bug: it cancels every tournament and leaves through `scores`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 from rewards.aggregators import build_aggregator, reward_unit
-from rewards.batch_rounds import play_rounds
 from rewards.calling import Caller
 from rewards.config import TournamentRewards
-from rewards.errors import UserError
+from rewards.game import build_game
 from rewards.gate_rewards import merge_gated
-from rewards.topologies import build_topology
 from rewards.tournament import PriorScorer, Tournament
 from rewards.types import (
-    BatchTopology,
     CallHandler,
     Candidate,
     Gate,
@@ -34,9 +29,7 @@ from rewards.types import (
     ListJudge,
     Prior,
     Prompt,
-    SlateTopology,
     Strengths,
-    VerdictKind,
 )
 
 
@@ -80,7 +73,7 @@ class Arena:
         self._prior_scorer = prior_scorer
         self._aggregator = build_aggregator(config.aggregator, min_verdicts=config.min_verdicts)
         caller = Caller(judge, config.calls, limiter or asyncio.Semaphore(config.calls.max_concurrency))
-        self._game = _game(config, judge, caller, on_call)
+        self._game = build_game(config, judge, caller, on_call)
         self._tournaments: dict[GroupKey, Tournament] = {}
         self._tasks: dict[GroupKey, asyncio.Task[None]] = {}
 
@@ -160,46 +153,3 @@ class Arena:
             failures=dict(failures),
             rankings=rankings,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Game:
-    """How a group is played while it arrives, what follows once a batch is there, and the kind of its match logs."""
-
-    kind: VerdictKind
-    play: Callable[[Tournament], Coroutine[Any, Any, None]]
-    finish: Callable[[Sequence[Tournament]], Coroutine[Any, Any, None]]
-
-
-def _game(config: TournamentRewards, judge: Judge | ListJudge, caller: Caller, on_call: CallHandler | None) -> _Game:
-    topology = build_topology(config.topology)
-
-    async def nothing(tournaments: Sequence[Tournament]) -> None:
-        pass
-
-    if isinstance(topology, SlateTopology):
-        if not isinstance(judge, ListJudge):
-            raise UserError(
-                f"rewards.topology {config.topology.kind} ranks several answers in one call, and judge {judge.name} "
-                "only compares two; choose a judge that ranks, or another topology"
-            )
-        ranker = judge
-
-        def play_slates(tournament: Tournament) -> Coroutine[Any, Any, None]:
-            return tournament.play_slates(topology.playable, ranker, caller, config.orders, on_call)
-
-        return _Game("hard", play_slates, nothing)
-    if not isinstance(judge, Judge):
-        raise UserError(
-            f"rewards.topology {config.topology.kind} plays pairs, and judge {judge.name} only ranks; choose k_wise"
-        )
-    pairs = judge
-
-    def play(tournament: Tournament) -> Coroutine[Any, Any, None]:
-        return tournament.play(topology.playable, pairs, caller, config.orders, on_call)
-
-    async def rounds(tournaments: Sequence[Tournament]) -> None:
-        if isinstance(topology, BatchTopology):
-            await play_rounds(topology, tournaments, pairs, caller, config.orders, on_call)
-
-    return _Game(judge.kind, play, rounds)
