@@ -26,7 +26,7 @@ from rewards.diagnostics.diagnose import diagnose
 from rewards.diagnostics.informativeness import anchor_informativeness, informativeness
 from rewards.diagnostics.style import STYLE_FEATURES, style_correlations, style_features
 from rewards.health import Rate, length_correlation
-from rewards.types import Call, GroupScore, Match, MatchLog, Pairing, Verdict, VerdictKind
+from rewards.types import Call, GroupScore, Match, MatchLog, Pairing, Ranking, Slate, Verdict, VerdictKind
 from tests.rewards.logs import Vote, log_of, match_logs, relabelled
 
 property_test = settings(deadline=None, max_examples=40)
@@ -145,6 +145,17 @@ def test_conflict_rate_by_hand() -> None:
 
 
 @property_test
+def test_rankings_contradict_each_other_by_their_pairs() -> None:
+    def ranked(*slots: int) -> Ranking:
+        return Ranking(Slate(tuple(sorted(slots))), slots, tuple(range(len(slots))), "judge")
+
+    # One ranking is straight; 0 > 1, 1 > 2 and 2 > 0 go round.
+    straight = GroupScore([None] * 3, kind="hard", rankings=(ranked(0, 1, 2),))
+    round_ = GroupScore([None] * 3, kind="hard", rankings=(ranked(0, 1), ranked(1, 2), ranked(2, 0)))
+    assert triads(winners(straight)) == (0, 1)
+    assert triads(winners(round_)) == (1, 1)
+
+
 @given(st.sampled_from(VOTE_KINDS).flatmap(match_logs), st.randoms(use_true_random=False))
 def test_contradictions_against_their_definitions(log: MatchLog, random: object) -> None:
     score = score_of_log(log)

@@ -61,6 +61,7 @@ class TestContract:
 
     def test_a_round_is_a_partition_as_even_as_can_be(self, config: KWise, num_candidates: int) -> None:
         rankings = play_at_once(build_topology(config), num_candidates, random_tiers(4, failing=0.2), seed=9)
+        assert list(rounds_of(rankings)) == list(range(slate_rounds(config.k, config.rounds, num_candidates)))
         for slates in rounds_of(rankings).values():
             seen = Counter(slot for slate in slates for slot in slate)
             sizes = [len(slate) for slate in slates]
