@@ -144,7 +144,6 @@ def test_conflict_rate_by_hand() -> None:
     assert (low, high) == (pytest.approx(0.0945, abs=1e-4), pytest.approx(0.9055, abs=1e-4))  # Wilson, 1 of 2
 
 
-@property_test
 def test_rankings_contradict_each_other_by_their_pairs() -> None:
     def ranked(*slots: int) -> Ranking:
         return Ranking(Slate(tuple(sorted(slots))), slots, tuple(range(len(slots))), "judge")
@@ -156,6 +155,7 @@ def test_rankings_contradict_each_other_by_their_pairs() -> None:
     assert triads(winners(round_)) == (1, 1)
 
 
+@property_test
 @given(st.sampled_from(VOTE_KINDS).flatmap(match_logs), st.randoms(use_true_random=False))
 def test_contradictions_against_their_definitions(log: MatchLog, random: object) -> None:
     score = score_of_log(log)
