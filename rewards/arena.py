@@ -11,21 +11,17 @@ JudgeFailure is a bug: it cancels every tournament and leaves through `scores`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 from rewards.aggregators import build_aggregator, reward_unit
-from rewards.batch_rounds import all_or_none, play_rounds
+from rewards.batch_rounds import all_or_none
 from rewards.budget import Purse, hand_on
 from rewards.calling import Caller
 from rewards.config import CallBudget, TournamentRewards
-from rewards.errors import UserError
+from rewards.game import build_game
 from rewards.gate_rewards import merge_gated
-from rewards.topologies import build_topology
 from rewards.tournament import PriorScorer, Tournament
 from rewards.types import (
-    BatchTopology,
     CallHandler,
     Candidate,
     Gate,
@@ -35,10 +31,7 @@ from rewards.types import (
     ListJudge,
     Prior,
     Prompt,
-    SlateTopology,
     Strengths,
-    Topology,
-    VerdictKind,
 )
 
 
@@ -86,7 +79,7 @@ class Arena:
         self._prior_scorer = prior_scorer
         self._aggregator = build_aggregator(config.aggregator, min_verdicts=config.min_verdicts)
         caller = Caller(judge, config.calls, limiter or asyncio.Semaphore(config.calls.max_concurrency))
-        self._game = _game(config, judge, caller, on_call)
+        self._game = build_game(config, judge, caller, on_call)
         self._budget = config.budget if groups_per_step is not None else CallBudget()
         self._purse = Purse(self._budget, groups=groups_per_step or 1, spent=calls_spent)
         self._calls_per_item = 2 if config.orders == "both" and not judge.symmetric else 1
@@ -203,52 +196,3 @@ class Arena:
             failures=dict(failures),
             rankings=rankings,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Game:
-    """How a group is played while it arrives, what follows once a batch is there, and the kind of its match logs.
-
-    play takes the most matches or slates to start (None: no bound); finish takes what tells the calls that are left.
-    """
-
-    kind: VerdictKind
-    topology: Topology | SlateTopology
-    play: Callable[[Tournament, int | None], Coroutine[Any, Any, None]]
-    finish: Callable[[Sequence[Tournament], Callable[[], int | None]], Coroutine[Any, Any, None]]
-
-
-def _game(config: TournamentRewards, judge: Judge | ListJudge, caller: Caller, on_call: CallHandler | None) -> _Game:
-    topology = build_topology(config.topology)
-
-    async def nothing(tournaments: Sequence[Tournament], calls_left: Callable[[], int | None]) -> None:
-        pass
-
-    if isinstance(topology, SlateTopology):
-        if not isinstance(judge, ListJudge):
-            raise UserError(
-                f"rewards.topology {config.topology.kind} ranks several answers in one call, and judge {judge.name} "
-                "only compares two; choose a judge that ranks, or another topology"
-            )
-        ranker = judge
-
-        def play_slates(tournament: Tournament, max_items: int | None) -> Coroutine[Any, Any, None]:
-            return tournament.play_slates(
-                topology.playable, ranker, caller, config.orders, on_call, max_items=max_items
-            )
-
-        return _Game("hard", topology, play_slates, nothing)
-    if not isinstance(judge, Judge):
-        raise UserError(
-            f"rewards.topology {config.topology.kind} plays pairs, and judge {judge.name} only ranks; choose k_wise"
-        )
-    pairs = judge
-
-    def play(tournament: Tournament, max_items: int | None) -> Coroutine[Any, Any, None]:
-        return tournament.play(topology.playable, pairs, caller, config.orders, on_call, max_items=max_items)
-
-    async def rounds(tournaments: Sequence[Tournament], calls_left: Callable[[], int | None]) -> None:
-        if isinstance(topology, BatchTopology):
-            await play_rounds(topology, tournaments, pairs, caller, config.orders, on_call, calls_left=calls_left)
-
-    return _Game(judge.kind, topology, play, rounds)

@@ -48,7 +48,9 @@ class TournamentRewards(StrictModel):
     topology: TopologyConfig = RoundRobin()
     aggregator: AggregatorConfig = EmpiricalBayes()
     orders: Literal["first", "random", "both"] = "both"
-    """`first`: the lower index is shown first; `random`: seeded coin per match; `both`: two calls per match."""
+    """`first`: the lower index is shown first; `random`: seeded coin per match; `both`: two calls per match.
+
+    A slate of `k_wise` likewise: ascending, shuffled, or ascending and reversed."""
     prior_scorer: ImportPath | None = None
     """`(prompt, candidate) -> float`, cheap and sync, higher is better: what topologies that seed by `prior` go by."""
     gates: tuple[GateConfig, ...] = ()

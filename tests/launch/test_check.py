@@ -66,6 +66,12 @@ def test_the_plan_names_its_parts() -> None:
     assert made.warnings == ()
 
 
+def test_slates_are_counted_by_their_calls() -> None:
+    # 8 rollouts: 4 rounds of 2 slates, each in both orders; 6 groups. Evaluation stays pairwise: 64 games, both orders.
+    calls = plan("rewards.topology={kind: k_wise}", "rewards.judge.max_model_len=492").calls
+    assert (calls.per_group, calls.per_step, calls.per_evaluation) == (16, 96, 128)
+
+
 def test_gpus_are_counted_with_their_judge() -> None:
     separate = plan("rl.learner.ranks=4", "rollouts.engine.tensor_parallel_size=1", machine=GPU_BOX)
     assert (separate.device, separate.num_gpus, separate.engines.sync) == ("cuda", 2 + 4 + 1, "nccl")

@@ -26,7 +26,7 @@ from rewards.diagnostics.diagnose import diagnose
 from rewards.diagnostics.informativeness import anchor_informativeness, informativeness
 from rewards.diagnostics.style import STYLE_FEATURES, style_correlations, style_features
 from rewards.health import Rate, length_correlation
-from rewards.types import Call, GroupScore, Match, MatchLog, Pairing, Verdict, VerdictKind
+from rewards.types import Call, GroupScore, Match, MatchLog, Pairing, Ranking, Slate, Verdict, VerdictKind
 from tests.rewards.logs import Vote, log_of, match_logs, relabelled
 
 property_test = settings(deadline=None, max_examples=40)
@@ -142,6 +142,17 @@ def test_conflict_rate_by_hand() -> None:
     assert conflict_rate([flipped]) == Rate(0, 0)
     low, high = conflict_rate([league(5), CIRCLE]).interval()
     assert (low, high) == (pytest.approx(0.0945, abs=1e-4), pytest.approx(0.9055, abs=1e-4))  # Wilson, 1 of 2
+
+
+def test_rankings_contradict_each_other_by_their_pairs() -> None:
+    def ranked(*slots: int) -> Ranking:
+        return Ranking(Slate(tuple(sorted(slots))), slots, tuple(range(len(slots))), "judge")
+
+    # One ranking is straight; 0 > 1, 1 > 2 and 2 > 0 go round.
+    straight = GroupScore([None] * 3, kind="hard", rankings=(ranked(0, 1, 2),))
+    round_ = GroupScore([None] * 3, kind="hard", rankings=(ranked(0, 1), ranked(1, 2), ranked(2, 0)))
+    assert triads(winners(straight)) == (0, 1)
+    assert triads(winners(round_)) == (1, 1)
 
 
 @property_test

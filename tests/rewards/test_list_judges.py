@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from rewards.judges.likelihood import Likelihood
 from rewards.judges.places import places_of
 from rewards.judges.verdict_tokens import LIST_DATA, LIST_TEXTS
 from rewards.list_template import ListTemplate, load_list_template
+from rewards.template import TEMPLATE_DIR
 from rewards.types import Candidate, ChoiceScores, Judge, ListJudge, Message, Places, Prompt
 from rollouts.tiny import build_tiny_model
 from tests.rewards.test_judges import ANSWERS, PROMPT, CountingEncoder, bert, candidate, embedding_config
@@ -219,13 +221,23 @@ def test_only_the_paragraph_with_the_answer_is_repeated(tmp_path: Path) -> None:
     assert prefill == ""
 
 
-@given(st.lists(HOSTILE, min_size=2, max_size=5))
-def test_no_answer_can_leave_its_fences(answers: list[str]) -> None:
-    made = load_list_template("verdict_tokens_list", texts=LIST_TEXTS, data=LIST_DATA)
-    items = list(zip("ABCDE", answers, strict=False))
-    messages, _ = made.render({"criteria": "?", "labels": "A, B"}, {"prompt": "p"}, items, seed=3)
-    assert [span.text for message in messages for span in message.spans if span.is_data] == ["p", *answers]
-    assert len(fences(messages)) == 1 + len(answers)
+@pytest.mark.parametrize("file", sorted(TEMPLATE_DIR.glob("*_list.md")), ids=lambda file: file.stem)
+@given(prompt=HOSTILE, answers=st.lists(HOSTILE, min_size=2, max_size=5))
+def test_no_text_changes_the_structure(file: Path, prompt: str, answers: list[str]) -> None:
+    made = load_list_template(file.stem, texts=LIST_TEXTS, data=LIST_DATA)
+
+    def render(prompt: str, answers: Sequence[str]) -> list[Message]:
+        items = list(zip("ABCDE", answers, strict=False))
+        return made.render({"criteria": "?", "labels": "A, B"}, {"prompt": prompt}, items, seed=3)[0]
+
+    def trusted(messages: list[Message]) -> list[str]:
+        spans = [span.text for message in messages for span in message.spans if not span.is_data]
+        return [re.sub("[0-9a-f]{8}", "#", text) for text in spans]
+
+    hostile = render(prompt, answers)
+    assert trusted(hostile) == trusted(render("p", [str(number) for number in range(len(answers))]))
+    assert [span.text for message in hostile for span in message.spans if span.is_data] == [prompt, *answers]
+    assert len(fences(hostile)) == 1 + len(answers)
 
 
 @pytest.mark.parametrize(

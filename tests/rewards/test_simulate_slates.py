@@ -88,7 +88,9 @@ def test_a_tournament_costs_what_it_says(orders: str, symmetric: bool, calls: in
 
 def test_equal_generators_play_equal_tournaments() -> None:
     logs = [
-        play_slates(KWiseTopology(3), SimulatedJudge(), np.arange(9.0).astype(np.float64), np.random.default_rng(seed))
+        play_slates(
+            KWiseTopology(3), SimulatedJudge(), np.array([float(n) for n in range(9)]), np.random.default_rng(seed)
+        )
         for seed in (3, 3, 4)
     ]
     assert logs[0] == logs[1] != logs[2]

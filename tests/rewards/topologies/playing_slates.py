@@ -25,6 +25,8 @@ def offered(topology: SlateTopology, state: TournamentState, rng: random.Random)
     assert not set(playable) & set(state.rankings), "a slate was ranked already"
     assert all(state.arrived.issuperset(slate.members) for slate in playable), "somebody is not there"
     assert all(2 <= len(slate.members) <= topology.slate_size for slate in playable)
+    if rng.random() < 0.8:
+        return playable
     items, arrived = list(state.rankings.items()), list(state.arrived)
     rng.shuffle(items)
     rng.shuffle(arrived)
@@ -44,7 +46,8 @@ def play_at_once(
     """Everybody who comes is there from the start; what is playable is played as one round."""
     field = range(num_candidates) if arrived is None else arrived
     rankings: Rankings = {}
-    while playable := offered(topology, state_of(num_candidates, field, True, rankings, seed), random.Random(0)):
+    rng = random.Random(seed)
+    while playable := offered(topology, state_of(num_candidates, field, True, rankings, seed), rng):
         rankings.update({slate: tiers_of(slate) for slate in playable})
         assert len(rankings) <= topology.max_matches(num_candidates), "more slates than announced"
     return rankings

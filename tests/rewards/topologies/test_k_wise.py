@@ -61,6 +61,7 @@ class TestContract:
 
     def test_a_round_is_a_partition_as_even_as_can_be(self, config: KWise, num_candidates: int) -> None:
         rankings = play_at_once(build_topology(config), num_candidates, random_tiers(4, failing=0.2), seed=9)
+        assert list(rounds_of(rankings)) == list(range(slate_rounds(config.k, config.rounds, num_candidates)))
         for slates in rounds_of(rankings).values():
             seen = Counter(slot for slate in slates for slot in slate)
             sizes = [len(slate) for slate in slates]
@@ -87,7 +88,7 @@ class TestContract:
     def test_those_who_never_arrive_are_not_waited_for(self, config: KWise, num_candidates: int) -> None:
         rng = random.Random(2000 + num_candidates)
         topology, tiers_of = build_topology(config), random_tiers(7, failing=0.2)
-        for seed in range(3):
+        for seed in range(2):
             arrivals = rng.sample(range(num_candidates), rng.randint(0, num_candidates - 1))
             live = play_live(topology, num_candidates, tiers_of, rng, seed=seed, arrivals=arrivals)
             assert live == play_at_once(topology, num_candidates, tiers_of, seed=seed, arrived=arrivals)
