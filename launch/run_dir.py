@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -207,11 +207,11 @@ class RunDir:
     def latest_checkpoint(self) -> int | None:
         return max(self.checkpoints(), default=None)
 
-    def prune_checkpoints(self, keep: int) -> list[int]:
-        """Delete all complete checkpoints but the newest `keep` >= 1; returns the steps deleted."""
+    def prune_checkpoints(self, keep: int, spared: Collection[int] = ()) -> list[int]:
+        """Delete all complete checkpoints but the newest `keep` >= 1 and those `spared`; returns the steps deleted."""
         if keep < 1:
             raise ValueError(f"keep must be at least 1, got {keep}")
-        old = self.checkpoints()[:-keep]
+        old = [step for step in self.checkpoints()[:-keep] if step not in spared]
         for step in old:
             path = self.checkpoint_path(step)
             doomed = path.with_name(f".{path.name}.deleted")

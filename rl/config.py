@@ -74,6 +74,9 @@ class CheckpointConfig(StrictModel):
     every: Annotated[int, Field(ge=1)] = 10
     """Steps between checkpoints; the last step is always saved."""
     keep: Annotated[int, Field(ge=1)] = 2
+    """Newest checkpoints that stay."""
+    keep_best: Annotated[int, Field(ge=0)] = 1
+    """Beside them, those with the best held-out win rates; steps without an evaluation have none."""
 
 
 class RLConfig(StrictModel):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -69,7 +69,8 @@ class Store(Protocol):
     def save_matches(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None: ...
     def save_evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None: ...
     def checkpoint_path(self, step: int) -> Any: ...
-    def prune_checkpoints(self, keep: int) -> list[int]: ...
+    def prune_checkpoints(self, keep: int, spared: Collection[int]) -> list[int]: ...
+    def checkpoints(self) -> list[int]: ...
     def metrics(self) -> list[dict[str, Any]]: ...
     def save_summary(self, summary: Mapping[str, Any]) -> None: ...
 
@@ -107,6 +108,7 @@ class Trainer:
     _phase_started: tuple[Phase, float] | None = field(default=None, init=False)
     _start_answers: list[Group] = field(default_factory=list, init=False)
     _last_games: Games | None = field(default=None, init=False)
+    _evaluated_step: int = field(default=0, init=False)
     _judge_calls: float = field(default=0.0, init=False)
     _totals: dict[str, float] = field(default_factory=dict, init=False)
     _asleep: bool = field(default=False, init=False)
@@ -240,7 +242,7 @@ class Trainer:
         self._enter("evaluate", step)
         games = await self._play(step)
         self.store.save_evaluation(step, games.rows)
-        self._last_games = games
+        self._last_games, self._evaluated_step = games, step
         self._judge_calls += games.num_calls
         return games.metrics
 
@@ -268,7 +270,15 @@ class Trainer:
         }
         await self.learner.save(self.store.checkpoint_path(step), extra)
         self._saved_step = step
-        self.store.prune_checkpoints(self.rl.checkpoint.keep)
+        self.store.prune_checkpoints(self.rl.checkpoint.keep, self._best_checkpoints(step))
+
+    def _best_checkpoints(self, step: int) -> list[int]:
+        """Steps to spare for their held-out win rates; the later of two that are equal."""
+        win_rates = {row["step"]: row["heldout/win_rate"] for row in self.store.metrics() if "heldout/win_rate" in row}
+        if self._last_games is not None and self._evaluated_step == step:
+            win_rates[step] = self._last_games.metrics["heldout/win_rate"]
+        saved = [saved for saved in self.store.checkpoints() if math.isfinite(win_rates.get(saved, math.nan))]
+        return sorted(saved, key=lambda saved: (-win_rates[saved], -saved))[: self.rl.checkpoint.keep_best]
 
     async def _finish(self) -> dict[str, Any]:
         """The second judge's word on the last evaluation's answers, then the summary."""

@@ -261,6 +261,8 @@ def test_checkpoints_count_only_when_complete_and_old_ones_go(run: RunDir) -> No
     assert run.prune_checkpoints(keep=2) == [2]
     assert run.checkpoints() == [9, 10]
     assert run.prune_checkpoints(keep=2) == []
+    assert run.prune_checkpoints(keep=1, spared=[9]) == []
+    assert run.prune_checkpoints(keep=1, spared=[3]) == [9]
 
 
 def test_the_summary_appears_at_the_end(run: RunDir) -> None:

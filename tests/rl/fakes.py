@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -151,6 +151,8 @@ class FakeStore:
     matches: dict[int, list[Mapping[str, Any]]] = field(default_factory=dict)
     evaluations: dict[int, list[Mapping[str, Any]]] = field(default_factory=dict)
     summary: Mapping[str, Any] | None = None
+    rows: dict[int, float] = field(default_factory=dict)
+    spared: list[int] = field(default_factory=list)
 
     def save_groups(
         self, step: int, groups: Sequence[Group], scores: Sequence[GroupScore], *, prior: Prior | None
@@ -185,12 +187,17 @@ class FakeStore:
     def checkpoint_path(self, step: int) -> str:
         return str(step)
 
-    def prune_checkpoints(self, keep: int) -> list[int]:
+    def prune_checkpoints(self, keep: int, spared: Collection[int]) -> list[int]:
         self.log.append(f"keep {keep}")
+        self.spared = list(spared)
         return []
 
+    def checkpoints(self) -> list[int]:
+        saved = [line.removeprefix("save checkpoint ") for line in self.log if line.startswith("save checkpoint ")]
+        return sorted({*self.rows, *map(int, saved)})
+
     def metrics(self) -> list[dict[str, Any]]:
-        return []
+        return [{"step": step, "heldout/win_rate": win_rate} for step, win_rate in self.rows.items()]
 
     def save_summary(self, summary: Mapping[str, Any]) -> None:
         self.log.append("save summary")

@@ -330,3 +330,22 @@ async def test_a_run_killed_after_its_last_checkpoint_plays_the_last_evaluation_
     assert run.store.summary is not None
     assert summary["heldout"] == run.store.summary["heldout"]
     assert summary["judge_calls"] == run.store.summary["judge_calls"]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "keep_best", "spared"),
+    [
+        ({1: 0.1}, 1, [2]),
+        ({1: 1.1}, 1, [1]),  # above anything that step 2 can reach
+        ({1: 1.1}, 2, [1, 2]),
+        ({1: 1.1}, 0, []),
+        ({1: math.nan}, 1, [2]),
+    ],
+)
+async def test_the_checkpoints_with_the_best_heldout_win_rates_are_spared(
+    earlier: dict[int, float], keep_best: int, spared: list[int]
+) -> None:
+    run = FakeRun()
+    run.store.rows = earlier
+    await run.trainer(rl=RL.model_copy(update={"checkpoint": CheckpointConfig(every=2, keep_best=keep_best)})).run()
+    assert sorted(run.store.spared) == spared
