@@ -92,12 +92,19 @@ def train(
     recipe: Annotated[Path | None, typer.Argument(metavar="[RECIPE]", help="Recipe file (YAML).")] = None,
     overrides: Overrides = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
+    chaos: Annotated[
+        str | None, typer.Option(metavar="FAULTS", help="Inject faults, for instance kill=engine:0.1,judge=error:0.2.")
+    ] = None,
+    chaos_seed: Annotated[int, typer.Option(min=0, help="Which faults come when.")] = 0,
 ) -> None:
     """Train RECIPE, or go on with a run: `podium train --resume RUN`."""
     if (recipe is None) == (resume is None):
         raise UserError("podium train: give a recipe, or --resume RUN, one of the two")
     if resume is not None:
         _must_be_run(resume)
+    from launch.chaos import parse_chaos
+
+    faults = parse_chaos(chaos, seed=chaos_seed) if chaos is not None else None
 
     from launch.check import check_recipe
     from recipes.load import load_recipe
@@ -110,7 +117,7 @@ def train(
     from launch.compose import train as train_recipe
 
     try:
-        run = train_recipe(loaded, resume=resume)
+        run = train_recipe(loaded, resume=resume, chaos=faults)
     except asyncio.CancelledError:
         typer.echo("ended by a signal; go on with podium train --resume RUN", err=True)
         raise typer.Exit(128 + signal.SIGTERM) from None

@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from launch.chaos import Chaos, EngineKiller, faulty
 from launch.devices import Device, engine_specs, resolve_device, sync_backend
 from launch.gpu_placement import place
 from launch.judging import make_sink, open_judge, open_rewards, pairwise
@@ -34,16 +35,17 @@ from rewards.health import judge_health, length_correlation
 from rewards.match_rows import match_rows
 from rewards.types import GroupScore, GroupSink
 from rl.checkpoint import export_checkpoint
+from rl.events import Note
 from rl.ranks import LearnerRanks
 from rl.trainer import Trainer
 from rollouts.models import load_tokenizer, resolve_model
 from rollouts.pool import EnginePool, candidate_of
 from rollouts.tasks import build_task
-from rollouts.types import Group
+from rollouts.types import Group, Rollout
 
 
-def train(loaded: LoadedRecipe, *, resume: Path | None = None) -> Path:
-    """Train to the end; returns the run directory.
+def train(loaded: LoadedRecipe, *, resume: Path | None = None, chaos: Chaos | None = None) -> Path:
+    """Train to the end, under faults on purpose where `chaos` says so; returns the run directory.
 
     Raises:
         UserError: bad input; nothing was started.
@@ -54,7 +56,7 @@ def train(loaded: LoadedRecipe, *, resume: Path | None = None) -> Path:
     if run is None:
         run = RunDir.create(recipe.launch.storage, recipe.name, dump_resolved(recipe), seed=recipe.seed)
     with run.lock():
-        asyncio.run(_train(recipe, loaded.base_dir, run))
+        asyncio.run(_train(recipe, loaded.base_dir, run, chaos))
         write_report(run.path)
     return run.path
 
@@ -73,7 +75,7 @@ def export(run: Path, step: int, out: Path) -> None:
     export_checkpoint(source.checkpoint_path(step), out)
 
 
-async def _train(recipe: Recipe, base_dir: Path, run: RunDir) -> None:
+async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | None) -> None:
     device = resolve_device(recipe)
     objective = recipe_objective(recipe)
     model = resolve_model(recipe.model.path)
@@ -94,6 +96,13 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir) -> None:
             kill_engines=lambda: pool.kill_engines(),
         )
         meter = ProgressMeter(recipe, watchdog)
+        killer: EngineKiller | None = None
+
+        def on_rollout(rollout: Rollout) -> None:
+            meter.on_rollout(rollout)
+            if killer is not None:
+                killer.on_rollout()
+
         placement = place(recipe, device)
         stack.callback(placement.release)
         pool = EnginePool(
@@ -104,7 +113,7 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir) -> None:
             gpu_share=placement.engine_share,
             max_replacements=recipe.rollouts.max_engine_replacements,
             renew=lambda handle: learner.renew(handle),
-            on_rollout=meter.on_rollout,
+            on_rollout=on_rollout,
             on_replaced=meter.on_engine_replaced,
         )
         learner = LearnerRanks(
@@ -118,6 +127,16 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir) -> None:
             gpus_per_rank=placement.learner_share,
         )
         judge = await stack.enter_async_context(open_rewards(recipe.rewards, device=device, seed=recipe.seed))
+        if chaos is not None:
+            judge = faulty(judge, chaos) if judge is not None else None
+            killer = EngineKiller(
+                chaos,
+                meter,
+                processes=pool.processes,
+                rollouts_per_step=recipe.rollouts.group_size * recipe.rollouts.prompts_per_step,
+            )
+            faults = ", ".join(f"{name}:{p:g}" for name, p in chaos.probabilities.items())
+            meter.handle(Note("warning", f"chaos: faults on purpose, seed {chaos.seed}: {faults}"))
         meter.starting()
         started = time.monotonic()
         stack.push_async_callback(learner.stop)
@@ -152,7 +171,7 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir) -> None:
                 ),
                 learner=learner,
                 store=run,
-                events=meter,
+                events=killer or meter,
                 train_requests=prompts.train_requests,
                 heldout_requests=prompts.heldout_requests,
                 describe=describe,

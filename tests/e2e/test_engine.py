@@ -17,7 +17,8 @@ from rewards.config import TournamentRewards
 from rewards.errors import RunStopped
 from rewards.judge_config import PythonJudge, VerdictTokensJudge
 from rewards.judges import build_judge
-from rewards.types import Call, Candidate, ChoiceScores, GroupKey, Prompt, Ranking
+from rewards.topology_config import KWise
+from rewards.types import Call, Candidate, ChoiceScores, GroupKey, GroupScore, Prompt, Ranking
 from rl.trainer import check_versions
 from rl.weights import EngineClient, LearnerSource, SharedBuffer, WeightSender
 from rollouts.chat import encode_messages
@@ -33,6 +34,12 @@ TEMPLATE = """# user
 {prompt} {criteria}
 A: {first}
 B: {second}
+# assistant
+"""
+LIST_TEMPLATE = """# user
+{prompt} {criteria} {labels}
+
+{label}: {answer}
 # assistant
 """
 TOLERANCE = 1e-4  # nats per token, float32 on both sides
@@ -117,13 +124,14 @@ def test_logprobs_are_those_of_the_learner_at_its_temperature(
         np.testing.assert_allclose(rollout.logprobs, learner_logprobs(model, rollout, temperature), atol=TOLERANCE)
 
 
-def test_choice_logprobs_are_the_models_own(stage: Stage, model: Any, sender: Any) -> None:
+@pytest.mark.parametrize("choices", [[7, 300], list(range(40, 56))], ids=["a pair", "the longest slate"])
+def test_choice_logprobs_are_the_models_own(stage: Stage, model: Any, sender: Any, choices: list[int]) -> None:
     stage.run(asyncio.to_thread(sender.send, stage.pool.handles, 1, verify=False))
     (handle,) = stage.pool.handles
-    found = stage.run(_await(handle.choice_logprobs.remote(PROMPT_IDS, [7, 300])))
+    found = stage.run(_await(handle.choice_logprobs.remote(PROMPT_IDS, choices)))
     with torch.no_grad():
         logits = model(torch.tensor(PROMPT_IDS, dtype=torch.long)[None]).logits[0, -1]
-    np.testing.assert_allclose(found, torch.log_softmax(logits, dim=-1)[[7, 300]].numpy(), atol=TOLERANCE)
+    np.testing.assert_allclose(found, torch.log_softmax(logits, dim=-1)[choices].numpy(), atol=TOLERANCE)
 
 
 def test_a_verdict_is_the_models_logit_difference_in_each_order(
@@ -154,6 +162,47 @@ def test_a_verdict_is_the_models_logit_difference_in_each_order(
             logits = model(torch.tensor(token_ids)[None]).logits[0, -1]
         assert value == pytest.approx(float(logits[choices[0]] - logits[choices[1]]), abs=10 * TOLERANCE)
     assert forward != pytest.approx(-backward, abs=1e-3)  # a random model leans to a seat: both orders are needed
+
+
+def test_a_slate_is_placed_by_the_models_logits_of_its_labels(
+    stage: Stage, model: Any, tiny_model: Path, sender: WeightSender, tmp_path: Path
+) -> None:
+    stage.run(asyncio.to_thread(sender.send, stage.pool.handles, 1, verify=False))
+    (tmp_path / "list.md").write_text(LIST_TEMPLATE)
+    config = VerdictTokensJudge(
+        kind="verdict_tokens", model="unused", list_template=str(tmp_path / "list.md"), max_model_len=MAX_LEN
+    )
+    tokenizer = load_tokenizer(tiny_model)
+    asked: list[tuple[list[int], list[str]]] = []
+
+    class Watched(EngineScorer):
+        async def choice_logprobs(self, messages: Any, prefill: str, choices: Any) -> ChoiceScores:
+            asked.append((encode_messages(tokenizer, messages, prefill), list(choices)))
+            return await super().choice_logprobs(messages, prefill, choices)
+
+    judge = build_judge(config, token_scorer=Watched(stage.pool.handles[0], tokenizer, MAX_LEN))
+    rewards = TournamentRewards(judge=config, topology=KWise(kind="k_wise", k=4, rounds=1), orders="both")
+
+    async def play() -> GroupScore:
+        arena = Arena(rewards, judge)
+        key = GroupKey("slates")
+        await arena.open(key, Prompt(id="p", text="Which is about the sea?"), 4)
+        for slot, text in enumerate(("The sea.", "Rain.", "A boat.", "Sand.")):
+            await arena.add(key, slot, Candidate(str(slot), text))
+        return (await arena.scores())[key]
+
+    score = stage.run(play())
+    assert score.num_calls == len(score.rankings) == len(asked) == 2
+    assert {ranking.shown for ranking in score.rankings} == {(0, 1, 2, 3), (3, 2, 1, 0)}
+    best_first = []
+    for token_ids, labels in asked:
+        with torch.no_grad():
+            logits = model(torch.tensor(token_ids)[None]).logits[0, -1]
+        ids = [tokenizer.encode(label, add_special_tokens=False)[0] for label in labels]
+        best_first.append(torch.argsort(-logits[ids]).tolist())
+    assert sorted(np.argsort(ranking.places).tolist() for ranking in score.rankings if ranking.places) == sorted(
+        best_first
+    )
 
 
 def test_every_tensor_of_a_sync_takes_effect(stage: Stage, model: Any, sender: WeightSender) -> None:
