@@ -37,6 +37,7 @@ class Engines(Protocol):
     """What the loop needs from the pool of engines."""
 
     async def sample(self, requests: Sequence[GroupRequest], sink: GroupSink | None = None) -> list[Group]: ...
+    async def heal(self, *, everyone: bool = False) -> int: ...
     async def sleep(self) -> None: ...
     async def wake(self, tags: list[str]) -> None: ...
 
@@ -229,7 +230,14 @@ class Trainer:
         if asleep:
             await self.engines.wake(["weights"])
         verify = step % self.rl.sync.verify_every == 0
-        metrics = await self.learner.sync(step, verify=verify)
+        await self.engines.heal()
+        try:
+            metrics = await self.learner.sync(step, verify=verify)
+        except RunStopped:
+            # An engine that died on the way broke the transfer off; what else stops a sync stops the run.
+            if not await self.engines.heal(everyone=True):
+                raise
+            metrics = await self.learner.sync(step, verify=verify)
         if asleep:
             await self.engines.wake(["kv_cache"])
             self._asleep = False

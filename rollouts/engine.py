@@ -149,6 +149,15 @@ class Engine:
         """What this engine would leave behind if it were killed now."""
         return footprint_of(tuple(self.pids().values()))
 
+    async def check(self) -> None:
+        """Raises EngineDied if vLLM is gone."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            await self._llm.check_health()
+        except EngineDeadError as error:
+            raise EngineDied(f"vLLM's core process died: {error}") from error
+
     # --- sampling ---------------------------------------------------------------------------------------------
 
     async def sample(self, prompt_token_ids: IntArray, seed: int, sampling: SamplingSpec) -> SampledAnswer:

@@ -93,6 +93,16 @@ class EngineSlot:
         self.handle, self._footprint = handle, footprint
         self._replacement = None
 
+    async def cause_of_death(self) -> str | None:
+        """Why the engine is gone, or None while it lives."""
+        try:
+            await self.handle.check.remote()
+        except (RayTaskError, RayActorError) as error:
+            if (cause := cause_of_death(error)) is None:
+                raise
+            return cause
+        return None
+
     def processes(self) -> dict[str, int]:
         """The engine's processes, if they run on this host."""
         left = self._footprint

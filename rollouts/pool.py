@@ -114,6 +114,23 @@ class EnginePool:
     async def wake(self, tags: list[str]) -> None:
         await asyncio.gather(*(handle.wake.remote(tags) for handle in self.handles))
 
+    async def heal(self, *, everyone: bool = False) -> int:
+        """Replace the engines that are dead; returns how many were replaced.
+
+        Args:
+            everyone: if one is dead replace all: a weight transfer that broke off leaves the others half loaded.
+
+        Raises:
+            RunStopped: engines died too often.
+        """
+        causes = await asyncio.gather(*(slot.cause_of_death() for slot in self.slots))
+        if not any(causes):
+            return 0
+        doomed = [(slot, cause) for slot, cause in zip(self.slots, causes, strict=True) if cause or everyone]
+        for slot, cause in doomed:
+            await slot.replace(slot.handle, cause or "half loaded by a weight sync that broke off")
+        return len(doomed)
+
     def unfinished(self) -> list[str]:
         """Rollouts that are being sampled: `group#attempt/index`."""
         return [f"rollout {key}/{index}" for key, index in sorted(self._unfinished)]

@@ -50,7 +50,8 @@ def test_a_run_under_faults_loses_nothing_and_leaves_nothing(tiny_model: Path, t
 
     kills = said.count("chaos: step ")
     assert kills >= 1, "no engine was killed: another seed"
-    assert said.count("died and is replaced") >= kills
+    # The process that was drawn may be one that vLLM can do without.
+    assert 1 <= said.count("died and is replaced") <= kills
     rows = run.metrics()
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
     failed = sum(row["judge/num_calls"] * row["judge/failure_rate"] for row in rows)

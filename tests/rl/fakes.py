@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rewards.errors import RunStopped
 from rewards.types import Candidate, GroupKey, GroupScore, GroupSink, Prior, Prompt
 from rl.config import CheckpointConfig, EvaluationConfig, RLConfig, SyncConfig
 from rl.events import Event
@@ -67,6 +68,13 @@ class FakeEngines:
     log: list[str]
     version: int = 0
     lost: set[tuple[str, int]] = field(default_factory=set)
+    dead: int = 0
+
+    async def heal(self, *, everyone: bool = False) -> int:
+        if self.dead:
+            self.log.append("replace all" if everyone else "replace the dead")
+        healed, self.dead = self.dead, 0
+        return healed
 
     async def sample(self, requests: Sequence[GroupRequest], sink: GroupSink | None = None) -> list[Group]:
         self.log.append(f"sample {requests[0].key.group_id.partition('-')[0]}")
@@ -122,6 +130,8 @@ class FakeLearner:
     engines: FakeEngines
     gap: float = 0.0
     syncs_reach_engines: bool = True
+    syncs_that_break: dict[int, int] = field(default_factory=dict)
+    """Versions whose first sync fails, and how many engines died of it."""
     learned: list[Sequence[TrainGroup]] = field(default_factory=list)
     verified: dict[int, bool] = field(default_factory=dict)
     saved: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -133,6 +143,9 @@ class FakeLearner:
 
     async def sync(self, version: int, *, verify: bool) -> dict[str, float]:
         self.log.append(f"sync {version}")
+        if version in self.syncs_that_break:
+            self.engines.dead = self.syncs_that_break.pop(version)
+            raise RunStopped("weight sync broke off")
         self.verified[version] = verify
         if self.syncs_reach_engines:
             self.engines.version = version

@@ -349,3 +349,27 @@ async def test_the_checkpoints_with_the_best_heldout_win_rates_are_spared(
     run.store.rows = earlier
     await run.trainer(rl=RL.model_copy(update={"checkpoint": CheckpointConfig(every=2, keep_best=keep_best)})).run()
     assert sorted(run.store.spared) == spared
+
+
+async def test_an_engine_that_died_before_a_sync_is_replaced_first() -> None:
+    run = FakeRun()
+    run.engines.dead = 1
+    await run.trainer().run()
+    assert run.log[run.log.index("sync 1") - 1] == "replace the dead"
+    assert run.log.count("sync 1") == 1
+
+
+async def test_a_sync_that_an_engines_death_broke_off_is_made_again_with_new_engines() -> None:
+    run = FakeRun()
+    run.learner.syncs_that_break = {2: 1}
+    await run.trainer().run()
+    first = run.log.index("sync 2")
+    assert run.log[first : first + 3] == ["sync 2", "replace all", "sync 2"]
+
+
+async def test_a_sync_that_fails_among_living_engines_stops_the_run() -> None:
+    run = FakeRun()
+    run.learner.syncs_that_break = {2: 0}
+    with pytest.raises(RunStopped, match="broke off"):
+        await run.trainer().run()
+    assert run.log.count("sync 2") == 1
