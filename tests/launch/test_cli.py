@@ -132,7 +132,7 @@ def run_main(body: str) -> subprocess.CompletedProcess[str]:
     program = f"""
 import sys, types
 compose = types.ModuleType("launch.compose")
-def train(loaded, *, resume):
+def train(loaded, *, resume, chaos):
     {body}
 compose.train = train
 report = types.ModuleType("launch.report")
