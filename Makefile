@@ -1,11 +1,12 @@
 # make quickstart   build .venv and train recipes/quickstart.yaml
 # make test         everything that runs without a GPU; make check is its fast part
+# make test-gpu     ten minutes on a machine with GPUs: each placement and weight transfer, two steps
 # PLATFORM=cpu|gpu  overrides what `nvidia-smi -L` says; PYTHON=... names the interpreter to build with
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: .venv quickstart test check lock-cpu lock-gpu clean
+.PHONY: .venv quickstart test test-gpu check lock-cpu lock-gpu clean
 
 PLATFORM ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 IS_SUPPORTED := import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
@@ -47,6 +48,9 @@ check: .venv
 test: check
 	$(BIN)/pytest -m "slow and not e2e and not gpu"
 	$(BIN)/pytest -m "e2e and not gpu"
+
+test-gpu: .venv
+	$(BIN)/pytest -m gpu tests/gpu
 
 # pip (of .venv) resolves, nothing is installed. The GPU lock is made on Linux x86-64, with a GPU or without.
 RESOLVE = $(PIP) install --quiet --dry-run --ignore-installed --report .venv/$*.json ".[$*,dev]" "$$(grep '^torch==' requirements/$*.lock)"

@@ -29,10 +29,12 @@ from launch.tracking.tracker import make_tracker
 from launch.watchdog import Watchdog, beside
 from recipes.load import LoadedRecipe, dump_resolved
 from recipes.schema import Recipe
+from rewards.arena import Arena
 from rewards.config import TournamentRewards
 from rewards.errors import UserError
 from rewards.health import judge_health, length_correlation
 from rewards.match_rows import match_rows
+from rewards.scoring import ScorerSink
 from rewards.types import GroupScore, GroupSink
 from rl.checkpoint import export_checkpoint
 from rl.events import Note
@@ -92,11 +94,12 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
             tracker,
             run.path,
             processes=lambda: pool.processes() | learner.processes(),
-            waiting=lambda: pool.unfinished(),
+            waiting=lambda: [*pool.unfinished(), *(waiting for sink in sinks for waiting in sink.unfinished())],
             kill_engines=lambda: pool.kill_engines(),
         )
         meter = ProgressMeter(recipe, watchdog)
         killer: EngineKiller | None = None
+        sinks: list[Arena | ScorerSink] = []
 
         def on_rollout(rollout: Rollout) -> None:
             meter.on_rollout(rollout)
@@ -151,24 +154,27 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
                         str(model), objective=objective, temperature=recipe.rollouts.temperature, seed=recipe.seed
                     )
                 )
+            sink = make_sink(
+                recipe.rewards,
+                judge,
+                seed=recipe.seed,
+                carry_prior=True,
+                on_call=meter.on_call,
+                groups_per_step=recipe.rollouts.prompts_per_step,
+                calls_spent=run.num_training_calls(),
+            )
+            heldout_sink = make_sink(
+                pairwise(recipe.rewards), judge, seed=recipe.seed, carry_prior=False, on_call=meter.on_call
+            )
+            sinks.extend((sink, heldout_sink))
             trainer = Trainer(
                 rl=recipe.rl,
                 evaluation=recipe.evaluation,
                 objective=objective,
                 seed=recipe.seed,
                 engines=pool,
-                sink=make_sink(
-                    recipe.rewards,
-                    judge,
-                    seed=recipe.seed,
-                    carry_prior=True,
-                    on_call=meter.on_call,
-                    groups_per_step=recipe.rollouts.prompts_per_step,
-                    calls_spent=run.num_training_calls(),
-                ),
-                heldout_sink=make_sink(
-                    pairwise(recipe.rewards), judge, seed=recipe.seed, carry_prior=False, on_call=meter.on_call
-                ),
+                sink=sink,
+                heldout_sink=heldout_sink,
                 learner=learner,
                 store=run,
                 events=killer or meter,

@@ -123,11 +123,13 @@ class Arena:
         except BaseException:
             await self.stop()
             raise
-        tournaments = [self._tournaments.pop(key) for key in keys]
+        tournaments = [self._tournaments[key] for key in keys]
         for key in keys:
             del self._tasks[key]
         await self._game.finish(tournaments, lambda: self._calls_left(tournaments))
         await self._hand_on(tournaments)
+        for key in keys:
+            del self._tournaments[key]
         self._purse.close_step(sum(tournament.num_calls for tournament in tournaments))
         logs = [tournament.log(self._game.kind, self._symmetric) for tournament in tournaments]
         fitted, prior = await asyncio.to_thread(self._aggregator.fit, logs, self.prior)
@@ -164,6 +166,10 @@ class Arena:
                 )
                 for number, share in shares.items()
             )
+
+    def unfinished(self) -> list[str]:
+        """What the judge has been asked and not settled yet, for whoever watches the clock."""
+        return [waiting for key in sorted(self._tournaments) for waiting in self._tournaments[key].unfinished()]
 
     async def stop(self) -> None:
         """Cancels all tournaments and forgets them; no task of ours is left."""

@@ -101,6 +101,15 @@ class ScorerSink:
             del self._groups[key]
         return scores
 
+    def unfinished(self) -> list[str]:
+        """Rollouts that have no score yet, for whoever watches the clock."""
+        return [
+            f"score of {key}/{index}"
+            for key in sorted(self._groups)
+            for index, task in sorted(self._groups[key].tasks.items())
+            if not task.done()
+        ]
+
     async def stop(self) -> None:
         """Cancels what is being scored and forgets all groups; no task of ours is left."""
         tasks = [task for group in self._groups.values() for task in group.tasks.values()]

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from rewards.budget import Quota
+from rewards.budget import Quota, members_of
 from rewards.calling import Caller
 from rewards.errors import UserError
 from rewards.play_loop import play_loop
@@ -70,6 +70,7 @@ class Tournament:
         self._matches: dict[Pairing, Match] = {}
         self._rankings: dict[Slate, tuple[Ranking, ...]] = {}
         self._tiers: dict[Slate, tuple[tuple[int, ...], ...]] = {}
+        self._asked: dict[Pairing | Slate, None] = {}
         self._wake = asyncio.Event()
 
     def add(self, index: int, candidate: Candidate) -> None:
@@ -93,6 +94,10 @@ class Tournament:
     def close(self) -> None:
         self._closed = True
         self._wake.set()
+
+    def unfinished(self) -> list[str]:
+        """Matches and slates that the judge has not settled yet, as a watchdog names them."""
+        return [f"match {self.key}: {' against '.join(map(str, members_of(asked)))}" for asked in self._asked]
 
     @property
     def num_calls(self) -> int:
@@ -157,6 +162,7 @@ class Tournament:
             return quota.choose(playable(state), state.closed), state.closed
 
         def ask(pairing: Pairing) -> list[Coroutine[Any, Any, Call]]:
+            self._asked[pairing] = None
             return [
                 caller.call(
                     self._prompt,
@@ -168,6 +174,7 @@ class Tournament:
             ]
 
         def settle(pairing: Pairing, calls: tuple[Call, ...]) -> None:
+            del self._asked[pairing]
             self._matches[pairing] = match = Match(pairing, calls)
             self._results[pairing] = match.result(judge.kind)
 
@@ -191,6 +198,7 @@ class Tournament:
             return quota.choose(playable(state), state.closed), state.closed
 
         def ask(slate: Slate) -> list[Coroutine[Any, Any, Ranking]]:
+            self._asked[slate] = None
             return [
                 caller.rank(
                     self._prompt,
@@ -203,6 +211,7 @@ class Tournament:
             ]
 
         def settle(slate: Slate, calls: tuple[Ranking, ...]) -> None:
+            del self._asked[slate]
             self._rankings[slate] = calls
             self._tiers[slate] = merged_tiers(calls)
 

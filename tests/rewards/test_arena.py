@@ -534,3 +534,26 @@ async def test_a_bug_of_the_judge_in_a_later_round_surfaces_and_nothing_is_left(
         await arena.scores()
     await arena.stop()
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+
+def test_what_the_judge_has_not_settled_is_named() -> None:
+    async def play() -> tuple[list[str], list[str]]:
+        asked, answer = asyncio.Event(), asyncio.Event()
+
+        async def compare(first: int, second: int) -> float:
+            if {first, second} == {1, 2}:
+                asked.set()
+                await answer.wait()
+            return 1.0
+
+        arena = Arena(config(orders="first"), FakeJudge(compare))
+        await add_all(arena, 3)
+        scores = asyncio.create_task(arena.scores())
+        await asyncio.wait_for(asked.wait(), 5)
+        while len(waiting := arena.unfinished()) > 1:
+            await asyncio.sleep(0.001)
+        answer.set()
+        await scores
+        return waiting, arena.unfinished()
+
+    assert asyncio.run(play()) == (["match g#0: 1 against 2"], [])
