@@ -55,7 +55,9 @@ def test_the_command_refuses_before_it_starts_anything() -> None:
 
 
 async def play(chaos: Chaos, **fields: object) -> GroupScore:
-    limits = CallLimits(backoff_s=0.0, timeout_s=0.5, max_attempts=2)
+    limits = CallLimits(
+        backoff_s=0.0, timeout_s=0.5 if "judge=timeout" in chaos.probabilities else 60.0, max_attempts=2
+    )
     arena = Arena(config(calls=limits, **fields), faulty(FakeJudge(), chaos))
     await add_all(arena, 16)
     return (await arena.scores())[KEY]
@@ -66,7 +68,6 @@ async def play(chaos: Chaos, **fields: object) -> GroupScore:
     [
         ("judge=garbage:0.3", "bad_reply", 0.3),  # not asked again
         ("judge=error:0.5", "server_error", 0.25),  # lost when both attempts fail
-        ("judge=timeout:0.3", "timeout", 0.09),
     ],
 )
 def test_each_fault_costs_its_share_of_calls_and_invents_nothing(faults: str, cause: str, share: float) -> None:
@@ -75,6 +76,12 @@ def test_each_fault_costs_its_share_of_calls_and_invents_nothing(faults: str, ca
     assert score.num_failed / score.num_calls == pytest.approx(share, abs=0.08)
     assert asyncio.run(play(parse_chaos(faults, seed=1))).rewards == score.rewards
     assert asyncio.run(play(parse_chaos(faults, seed=2))).rewards != score.rewards
+
+
+def test_a_call_that_is_never_answered_ends_at_its_deadline() -> None:
+    score = asyncio.run(play(parse_chaos("judge=timeout:0.5", seed=1)))
+    assert set(score.failures) == {"timeout"}
+    assert 0.1 < score.num_failed / score.num_calls < 1.0
 
 
 def test_no_faults_change_nothing() -> None:
