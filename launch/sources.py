@@ -38,13 +38,13 @@ def source_facts(task: TaskConfig, seed: int, base_dir: Path) -> SourceFacts:
     else:
         files = [package_file(task.source.package, name) for name in task.source.files]
     if sum(file.stat().st_size for file in files if file.is_file()) > MAX_READ_BYTES:
-        return SourceFacts(_num_lines(files) - task.heldout, task.heldout)
+        return SourceFacts(num_lines(files) - task.heldout, task.heldout)
     prompts = build_freeform(task, seed, base_dir)
     fields = {name for prompt in (*prompts.train, *prompts.heldout) for name in prompt.fields}
     return SourceFacts(len(prompts.train), len(prompts.heldout), frozenset(fields))
 
 
-def _num_lines(files: list[Path]) -> int:
+def num_lines(files: list[Path]) -> int:
     """Lines that are not blank."""
     total = 0
     for file in files:

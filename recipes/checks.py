@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from recipes.bounds import calls_per_match, judge_calls
+from recipes.sft_checks import sft_faults
 from rewards.config import TournamentRewards
 from rewards.gate_config import CopyRatioGate, LengthGate
 from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, VerdictTokensJudge, can_rank
@@ -241,6 +242,7 @@ CHECKS: tuple[Callable[[Recipe], Iterator[Fault]], ...] = (
     judging,
     prior,
     fields,
+    sft_faults,
 )
 
 

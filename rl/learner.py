@@ -32,6 +32,7 @@ from rl.loss import policy_loss
 from rl.metrics import Mean, Metric, Sum, merge, summarize
 from rl.objectives import Objective, compute_normalizers
 from rl.optimizer import build_optimizer, lr_at
+from rl.sft import SFT, cross_entropy
 from rl.types import TrainGroup
 from rl.zero import check_learner, deepspeed_config
 
@@ -168,6 +169,9 @@ class Learner:
     def _loss(
         self, batch: MicroBatch, normalizers_S: np.ndarray, old: Sequence[np.ndarray] | None
     ) -> tuple[Tensor, dict[str, Metric]]:
+        if self.objective.kind == SFT:
+            logprobs_BT, _ = self._engine(batch)
+            return cross_entropy(logprobs_BT, batch.mask_BT, normalizers_S)
         ref_logprobs_BT = None
         if self._reference is not None:
             with torch.no_grad():
