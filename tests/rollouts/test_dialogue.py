@@ -32,11 +32,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def learned(tokenizer: PreTrainedTokenizerFast, dialogue: Dialogue) -> str:
-    return tokenizer.decode(dialogue.answer_token_ids[dialogue.loss_mask])
+    return str(tokenizer.decode(dialogue.answer_token_ids[dialogue.loss_mask]))
 
 
 def everything(tokenizer: PreTrainedTokenizerFast, dialogue: Dialogue) -> str:
-    return tokenizer.decode([*dialogue.prompt_token_ids, *dialogue.answer_token_ids])
+    return str(tokenizer.decode([*dialogue.prompt_token_ids, *dialogue.answer_token_ids]))
 
 
 def test_all_answers_are_learned_with_their_end_marks_and_nothing_else(tokenizer: PreTrainedTokenizerFast) -> None:
