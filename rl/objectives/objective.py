@@ -27,6 +27,10 @@ class OffPolicy:
     high: float = 2.0
     geometric_band: tuple[float, float] | None = None
 
+    @property
+    def is_active(self) -> bool:
+        return self.weight != "none" or self.geometric_band is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Disco:

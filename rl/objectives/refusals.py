@@ -196,7 +196,7 @@ def _loss_faults(objective: Objective, updates_per_step: int) -> Iterator[tuple[
             f"reinforce knows no old policy, so rl.updates_per_step {updates_per_step} would learn off policy "
             "unnoticed; use surrogate: clip, or one update",
         )
-    if objective.disco is not None and objective.off_policy != type(objective.off_policy)():
+    if objective.disco is not None and objective.off_policy.is_active:
         yield "off_policy", "kind disco's scores are of whole answers; weights per token would tear them; remove it"
 
 
