@@ -48,14 +48,18 @@ def surrogate_loss(
         weight_BT = ratio_BT.detach().clamp(low, high)
         return TokenLoss(-weight_BT * advantages_BT * logprobs_BT, ratio_BT, (ratio_BT > high) | (ratio_BT < low))
     if objective.surrogate == "sapo":
-        tau_BT = torch.where(advantages_BT > 0, objective.sapo_tau[0], objective.sapo_tau[1]).to(ratio_BT.dtype)
+        tau_BT = _by_sign(advantages_BT, *objective.sapo_tau)
         gate_BT = 4 / tau_BT * torch.sigmoid(tau_BT * (ratio_BT - 1))
         return TokenLoss(-gate_BT * advantages_BT, ratio_BT, nowhere_BT)
     if objective.surrogate == "gmpo":
         token_BT = log_ratios(logprobs_BT, old_BT, buckets, "token", "token")
-        high_BT = torch.where(advantages_BT > 0, objective.clip_high, torch.inf)
-        low_BT = torch.where(advantages_BT < 0, -objective.clip_low, -torch.inf)
-        cut_BT = token_BT.clamp(low_BT.to(token_BT.dtype), high_BT.to(token_BT.dtype))
+        low_BT = _by_sign(advantages_BT, -torch.inf, -objective.clip_low)
+        high_BT = _by_sign(advantages_BT, objective.clip_high, torch.inf)
+        cut_BT = token_BT.clamp(low_BT, high_BT)
         mean_BT = buckets.at(objective.ratio_level).means(cut_BT)
         return TokenLoss(-mean_BT.exp() * advantages_BT, ratio_BT, (token_BT > high_BT) | (token_BT < low_BT))
     return TokenLoss(-advantages_BT * logprobs_BT, ratio_BT, nowhere_BT)
+
+
+def _by_sign(advantages_BT: Tensor, positive: float, other: float) -> Tensor:
+    return torch.full_like(advantages_BT, other).masked_fill(advantages_BT > 0, positive)

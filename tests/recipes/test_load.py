@@ -267,7 +267,8 @@ def test_an_override_that_is_not_yaml_is_refused() -> None:
             "num_steps: 3",
             "num_steps: 3\n  objective: {kind: grpoo}",
             "14: rl.objective.kind = 'grpoo': must be 'grpo', 'dr_grpo', 'dapo', 'gspo', 'gspo_token', 'cispo', "
-            "'gmpo', 'sapo', 'rloo', 'reinforce_pp', 'reinforce_pp_baseline', 'f_grpo', 'rank_grpo', 'focal' or 'disco'; "
+            "'gmpo', 'sapo', 'rloo', 'reinforce_pp', 'reinforce_pp_baseline', 'f_grpo', 'rank_grpo', "
+            "'focal' or 'disco'; "
             "did you mean 'grpo'?",
         ),
         (
