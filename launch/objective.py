@@ -8,6 +8,7 @@ from rewards.aggregator_config import EmpiricalBayes
 from rewards.aggregators import reward_unit
 from rewards.config import RewardsConfig, TournamentRewards
 from rl.objectives import Objective, RewardKind, resolve_objective
+from rollouts.config import FreeformTask
 
 
 def reward_kind(rewards: RewardsConfig) -> RewardKind:
@@ -34,4 +35,6 @@ def recipe_objective(recipe: Recipe) -> Objective:
         reward_kind=reward_kind(recipe.rewards),
         shrunk=is_shrunk(recipe.rewards),
         max_tokens=recipe.rollouts.max_tokens,
+        has_segments=False if isinstance(recipe.task, FreeformTask) else None,
+        updates_per_step=recipe.rl.updates_per_step,
     )

@@ -48,13 +48,13 @@ def build_train_batch(
     )
     train_groups: list[TrainGroup] = []
     for p, group in enumerate(groups):
-        rollouts = tuple(
-            _train_rollout(rollout, float(built.advantages_PG[p, slot]))
+        rollouts = {
+            slot: _train_rollout(rollout, float(built.advantages_PG[p, slot]))
             for slot, rollout in enumerate(group.rollouts)
             if rollout is not None and built.scored_PG[p, slot] and rollout.num_tokens > 0
-        )
+        }
         if rollouts:
-            train_groups.append(TrainGroup(p, group.prompt_token_ids, rollouts))
+            train_groups.append(TrainGroup(p, group.prompt_token_ids, tuple(rollouts.values()), tuple(rollouts)))
     reliabilities = [score.reliability for score in scores if score.reliability is not None]
     reliability = float(np.mean(reliabilities)) if reliabilities else None
     return TrainBatch(
