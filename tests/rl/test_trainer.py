@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from rewards.errors import RunStopped
+from rl.alarms import check_gap
 from rl.config import CheckpointConfig
 from rl.events import Note, PhaseStarted, RunDone, StepDone
-from rl.trainer import check_gap
 from tests.rl.fakes import EVALUATION, RL, FakeRun
 
 STEP_1 = ["sample step1", "judge training", "save groups 1", "learn", "sync 1", "save checkpoint 1", "keep 2"]
@@ -291,7 +291,7 @@ async def test_the_checkpoint_carries_the_seconds_of_its_own_step() -> None:
     trainer = FakeRun().trainer()
     trainer.restore(run.learner.saved["1"])
     assert trainer.first_step == 2
-    assert trainer._totals == totals
+    assert trainer._clock.totals == totals
 
 
 async def test_groups_on_disk_are_learned_from_again_with_the_stored_prior() -> None:
