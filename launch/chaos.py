@@ -150,15 +150,16 @@ class EngineKiller:
         self._chaos, self._sink, self._processes, self._kill = chaos, sink, processes, kill
         self._rollouts_per_step = rollouts_per_step
         self._step = 0
+        self._drawn_for = 0  # a step that is refilled is sampled more than once
         self._wait_for: int | None = None
 
     def handle(self, event: Event) -> None:
         if isinstance(event, PhaseStarted):
             self._step, self._wait_for = event.step, None
-            if event.phase == "sample" and self._chaos.draw("kill", event.step) < self._chaos.probabilities.get(
-                "kill=engine", 0.0
-            ):
-                self._wait_for = int(self._chaos.draw("after", event.step) * self._rollouts_per_step)
+            if event.phase == "sample" and event.step != self._drawn_for:
+                self._drawn_for = event.step
+                if self._chaos.draw("kill", event.step) < self._chaos.probabilities.get("kill=engine", 0.0):
+                    self._wait_for = int(self._chaos.draw("after", event.step) * self._rollouts_per_step)
         self._sink.handle(event)
 
     def close(self) -> None:

@@ -179,6 +179,7 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
                 store=run,
                 events=killer or meter,
                 train_requests=prompts.train_requests,
+                refill_requests=prompts.refill_requests,
                 heldout_requests=prompts.heldout_requests,
                 describe=describe,
                 match_rows=all_match_rows,

@@ -79,6 +79,19 @@ class CheckpointConfig(StrictModel):
     """Beside them, those with the best held-out win rates; steps without an evaluation have none."""
 
 
+class DynamicSamplingConfig(StrictModel):
+    """Groups that teach nothing are set aside, and further prompts are sampled in their place in the same step.
+
+    A group teaches nothing if all its rewards are equal, too few of its rollouts are scored (`min_group`), or its
+    reliability is under the threshold. Every refill is sampled, judged and counted like the step's first groups.
+    """
+
+    min_reliability: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Under `empirical_bayes`; rewards without a reliability (metrics, plain win rates) are held to their spread."""
+    max_rounds: Annotated[int, Field(ge=1, le=16)] = 2
+    """Refills per step; each samples as many groups as are still missing, and multiplies the bound on judge calls."""
+
+
 class RLConfig(StrictModel):
     """How the policy learns."""
 
@@ -92,6 +105,8 @@ class RLConfig(StrictModel):
     checkpoint: CheckpointConfig = CheckpointConfig()
     min_group: Annotated[int, Field(ge=2)] = 2
     """Groups with fewer scored rollouts are dropped and counted."""
+    dynamic_sampling: DynamicSamplingConfig | None = None
+    """Default: every group is learned from, whatever it teaches."""
     min_batch_reliability: Annotated[float, Field(ge=0, le=1)] = 0.0
     """A batch whose mean reliability is lower skips its update."""
     max_logprob_gap: Annotated[float, Field(gt=0)] = 0.2

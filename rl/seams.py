@@ -28,9 +28,14 @@ class Learner(Protocol):
 
 
 class TrainingSink(GroupSink, Protocol):
-    """A sink whose aggregator remembers: `prior` goes into checkpoints."""
+    """A sink whose aggregator remembers: `prior` goes into checkpoints.
+
+    refill(n): the next n groups belong to the step that was scored last; False: its budget of judge calls is spent.
+    """
 
     prior: Prior | None
+
+    def refill(self, num_groups: int) -> bool: ...
 
 
 class Store(Protocol):

@@ -21,6 +21,7 @@ from rewards.types import GroupScore, GroupSink
 from rl.alarms import check_gap
 from rl.clock import Clock
 from rl.config import EvaluationConfig, RLConfig
+from rl.dynamic_sampling import refill_metrics
 from rl.evaluator import Evaluator, OpenAudit
 from rl.events import EventSink, Note, RunDone, StepDone
 from rl.objectives import Objective
@@ -34,8 +35,9 @@ from rollouts.types import Group, GroupRequest
 class Trainer:
     """A run from `first_step` to the recipe's last step.
 
-    train_requests(step) gives a training step's requests, heldout_requests(step) those of an evaluation (0 = the
-    starting model's answers). describe turns groups and scores into judge-health metrics, match_rows into the rows of
+    train_requests(step) gives a training step's requests, refill_requests(step, refill, num) those that refill 1, 2, ..
+    puts in the place of groups that teach nothing, heldout_requests(step) those of an evaluation (0 = the starting
+    model's answers). describe turns groups and scores into judge-health metrics, match_rows into the rows of
     the match log. audit opens the second judge's sink; None if the recipe has none. start_s: seconds that it took to
     start engines and ranks, for the summary.
     """
@@ -51,6 +53,7 @@ class Trainer:
     store: Store
     events: EventSink
     train_requests: Callable[[int], list[GroupRequest]]
+    refill_requests: Callable[[int, int, int], list[GroupRequest]]
     heldout_requests: Callable[[int], list[GroupRequest]]
     describe: Callable[[Sequence[Group], Sequence[GroupScore]], Mapping[str, float]]
     match_rows: Callable[[Sequence[Group], Sequence[GroupScore]], list[dict[str, Any]]]
@@ -70,7 +73,14 @@ class Trainer:
         self._clock = Clock(self.events)
         self._clock.add("start", self.start_s)
         self._source = GroupSource(
-            self.engines, self.sink, self.store, self.events, requests=self.train_requests, match_rows=self.match_rows
+            self.rl,
+            self.engines,
+            self.sink,
+            self.store,
+            self.events,
+            requests=self.train_requests,
+            refill_requests=self.refill_requests,
+            match_rows=self.match_rows,
         )
         self._evaluator = Evaluator(
             self.evaluation, self.seed, self.engines, self.heldout_sink, self.store, requests=self.heldout_requests
@@ -143,10 +153,12 @@ class Trainer:
 
     async def _learn(self, step: int, sampled: StepGroups) -> dict[str, float]:
         self._clock.enter("learn", step)
-        groups, scores = sampled.groups, sampled.scores
+        groups, scores = sampled.learned()
         batch = build_train_batch(groups, scores, advantage=self.objective.advantage, min_group=self.rl.min_group)
-        metrics = dict(batch.metrics) | dict(self.describe(groups, scores))
-        self._judge_calls += sum(score.num_calls for score in scores)
+        metrics = dict(batch.metrics) | dict(self.describe(sampled.groups, sampled.scores))
+        if self.rl.dynamic_sampling is not None:
+            metrics |= refill_metrics(sampled.kept, num_wanted=sampled.num_wanted)
+        self._judge_calls += sum(score.num_calls for score in sampled.scores)
         if (reason := self._reason_to_skip(batch)) is not None:
             self.events.handle(Note("warning", f"step {step}: no update, {reason}"))
             return metrics | {"rl/skipped": 1.0}
@@ -159,7 +171,7 @@ class Trainer:
 
     def _reason_to_skip(self, batch: TrainBatch) -> str | None:
         if not batch.groups:
-            return "no group has enough scored rollouts"
+            return "no group teaches anything" if self.rl.dynamic_sampling else "no group has enough scored rollouts"
         if batch.reliability is not None and batch.reliability < self.rl.min_batch_reliability:
             return f"batch reliability {batch.reliability:.3f} is under {self.rl.min_batch_reliability}"
         return None
@@ -218,7 +230,7 @@ class Trainer:
     def _report(self, step: int, sampled: StepGroups, metrics: Mapping[str, float]) -> None:
         times = self._clock.end_step()
         if sampled.sample_s > 0:
-            times["rollout/tokens_per_s"] = metrics.get("rollout/num_tokens", 0.0) / sampled.sample_s
+            times["rollout/tokens_per_s"] = sampled.num_tokens / sampled.sample_s
             judging = sampled.sample_s + sampled.judge_s  # judging overlaps sampling
             times["judge/calls_per_s"] = metrics.get("judge/num_calls", 0.0) / judging
         self.events.handle(StepDone(step, dict(metrics) | times))

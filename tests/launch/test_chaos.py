@@ -149,6 +149,22 @@ def test_kills_come_at_their_rate_in_the_middle_of_sampling_and_are_told() -> No
     assert killed(parse_chaos("kill=engine:0.25", seed=3), 400)[0] == kills
 
 
+def test_a_step_that_is_refilled_is_struck_at_most_once() -> None:
+    kills: list[int] = []
+    killer = EngineKiller(
+        parse_chaos("kill=engine:1", seed=3),
+        Events(),
+        processes=lambda: {"engine0-5": 5},
+        rollouts_per_step=1,
+        kill=lambda pid, number: kills.append(pid),
+    )
+    for step in (1, 1, 2):
+        killer.handle(PhaseStarted(step, "sample", 0.0))
+        killer.on_rollout()
+        killer.handle(PhaseStarted(step, "judge", 0.0))
+    assert kills == [5, 5]
+
+
 def test_without_kills_nobody_dies() -> None:
     assert killed(parse_chaos("judge=error:1", seed=3), 50)[0] == []
     assert set(FAULTS) == {"kill=engine", "judge=error", "judge=garbage", "judge=timeout"}

@@ -110,6 +110,13 @@ class FakeSink:
     reliability: float | None = None
     prior: Prior | None = None
     opened: list[GroupKey] = field(default_factory=list)
+    unreliable: set[str] = field(default_factory=set)
+    """Groups whose reliability is 0, and so the judge's word on them level."""
+    refills_left: int = 99
+
+    def refill(self, num_groups: int) -> bool:
+        self.refills_left -= 1
+        return self.refills_left >= 0
 
     async def open(self, key: GroupKey, prompt: Prompt, num_candidates: int) -> None:
         self.opened.append(key)
@@ -121,7 +128,14 @@ class FakeSink:
         self.log.append(f"judge {self.name}")
         self.prior = {"batches": 1 + (self.prior or {}).get("batches", 0)}
         keys, self.opened = self.opened, []
-        return {key: GroupScore(rewards=list(self.rewards), reliability=self.reliability, num_calls=3) for key in keys}
+        return {
+            key: GroupScore(
+                rewards=list(self.rewards),
+                reliability=0.0 if key.group_id in self.unreliable else self.reliability,
+                num_calls=3,
+            )
+            for key in keys
+        }
 
 
 @dataclass
@@ -253,6 +267,9 @@ class FakeRun:
             store=self.store,
             events=self.events,
             train_requests=lambda step: [self._request(f"step{step}-{slot}", f"t{slot}", 2) for slot in range(2)],
+            refill_requests=lambda step, refill, num: [
+                self._request(f"step{step}-refill{refill}-{slot}", f"r{slot}", 2) for slot in range(num)
+            ],
             heldout_requests=lambda step: [self._request(f"heldout{step}-{slot}", f"h{slot}", 1) for slot in range(2)],
             describe=lambda groups, scores: {"judge/num_calls": float(sum(score.num_calls for score in scores))},
             match_rows=lambda groups, scores: [{"group": str(group.key)} for group in groups],
