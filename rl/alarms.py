@@ -9,20 +9,22 @@ from rewards.errors import RunStopped
 from rollouts.types import Group
 
 
-def check_versions(groups: Sequence[Group], *, expected: int) -> None:
-    """Every token must come from the policy that is about to be updated.
+def check_versions(groups: Sequence[Group], *, expected: int, staleness: int = 0) -> None:
+    """Every token must come from the policy that is about to be updated, or from at most `staleness` versions before.
 
     Raises:
         RunStopped: an engine sampled with another version, so a weight sync was skipped or lost.
     """
+    oldest = max(0, expected - staleness)
+    wanted = str(expected) if oldest == expected else f"{oldest} or {expected}"
     for group in groups:
         for rollout in group.rollouts:
             if rollout is None:
                 continue
-            wrong = [span.version for span in rollout.versions if span.version != expected]
+            wrong = [span.version for span in rollout.versions if not oldest <= span.version <= expected]
             if wrong:
                 raise RunStopped(
-                    f"rollout {rollout.key}/{rollout.index} was sampled by policy version {wrong[0]}, not {expected}: "
+                    f"rollout {rollout.key}/{rollout.index} was sampled by policy version {wrong[0]}, not {wanted}: "
                     "a weight sync was skipped; resume from the last checkpoint"
                 )
 

@@ -96,6 +96,12 @@ class RLConfig(StrictModel):
     """How the policy learns."""
 
     num_steps: Annotated[int, Field(ge=1)]
+    staleness: Literal[0, 1] = 0
+    """1: the next step's rollouts are sampled and judged while this one is learned, by weights one version older.
+
+    The loss must then correct for it, engines need their own GPUs, and the probe after each verified sync is the
+    alarm for engines that hold other weights. A killed run still resumes exactly; after a stop on request the step
+    that was broken off is sampled by the newest weights, as a first step is."""
     updates_per_step: Annotated[int, Field(ge=1)] = 1
     """Optimizer steps per batch of rollouts; above 1 old logprobs are recomputed first."""
     objective: ObjectiveConfig = ObjectiveConfig()

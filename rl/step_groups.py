@@ -41,6 +41,18 @@ class StepGroups:
             [score for score, kept in zip(self.scores, self.kept, strict=True) if kept],
         )
 
+    def mean_staleness(self, step: int) -> float:
+        """Policy versions between the one that is updated in `step` and the one that sampled, mean over tokens."""
+        spans = [
+            span
+            for group in self.groups
+            for rollout in group.rollouts
+            if rollout is not None
+            for span in rollout.versions
+        ]
+        num_tokens = sum(span.end - span.start for span in spans)
+        return sum((step - 1 - span.version) * (span.end - span.start) for span in spans) / max(1, num_tokens)
+
     @property
     def num_tokens(self) -> int:
         """Answer tokens that were sampled."""
@@ -88,7 +100,7 @@ class GroupSource:
             started = time.monotonic()
             enter("sample", step)
             more = await self.engines.sample(requests, self.sink)
-            check_versions(more, expected=step - 1)
+            check_versions(more, expected=step - 1, staleness=self.rl.staleness)
             sampled = time.monotonic()
             enter("judge", step)
             by_key = await self.sink.scores()

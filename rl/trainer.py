@@ -4,8 +4,10 @@
                                  \\__ rollouts reach the judge as they finish __/
                      then evaluate and save where the recipe says so
 
-One asyncio task drives everything; engines, judges and learner ranks work behind the protocols of `rl/seams.py`. A
-step's groups are on disk before they are learned from, so a run that was killed learns from the same groups again.
+One asyncio task drives everything, and with `rl.staleness: 1` a second one samples and judges the next step meanwhile
+(`rl/sampling_ahead.py`); engines, judges and learner ranks work behind the protocols of `rl/seams.py`. A step's groups
+are on disk before they are learned from, and before the checkpoint that they do not follow from is written: a run that
+was killed learns from the same groups again.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from rl.dynamic_sampling import refill_metrics
 from rl.evaluator import Evaluator, OpenAudit
 from rl.events import EventSink, Note, RunDone, StepDone
 from rl.objectives import Objective
+from rl.probe import probe, probe_requests
+from rl.sampling_ahead import SamplingAhead
 from rl.seams import Engines, Learner, Store, TrainingSink
 from rl.step_groups import GroupSource, StepGroups
 from rl.train_batch import TrainBatch, build_train_batch
@@ -58,6 +62,7 @@ class Trainer:
     describe: Callable[[Sequence[Group], Sequence[GroupScore]], Mapping[str, float]]
     match_rows: Callable[[Sequence[Group], Sequence[GroupScore]], list[dict[str, Any]]]
     audit: OpenAudit | None = None
+    num_engines: int = 1
     colocated: bool = False
     first_step: int = 1
     start_s: float = 0.0
@@ -67,7 +72,6 @@ class Trainer:
     _saved_step: int = field(default=0, init=False)
     _in_steps: bool = field(default=False, init=False)
     _stopping: bool = field(default=False, init=False)
-    _sampling: asyncio.Future[StepGroups] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._clock = Clock(self.events)
@@ -82,6 +86,7 @@ class Trainer:
             refill_requests=self.refill_requests,
             match_rows=self.match_rows,
         )
+        self._sampling = SamplingAhead(self._source, self._clock)
         self._evaluator = Evaluator(
             self.evaluation, self.seed, self.engines, self.heldout_sink, self.store, requests=self.heldout_requests
         )
@@ -94,17 +99,27 @@ class Trainer:
         """
         await self._prepare()
         self._in_steps = True
-        for step in range(self.first_step, self.rl.num_steps + 1):
-            batch = await self._sample_and_judge(step)
-            metrics = await self._learn(step, batch)
-            metrics |= await self._sync(step)
-            metrics |= await self._evaluate(step)
-            await self._save(step, asked=self._stopping)
-            self._report(step, batch, metrics)
-            if self._stopping:
-                raise asyncio.CancelledError
-        self._in_steps = False
+        try:
+            for step in range(self.first_step, self.rl.num_steps + 1):
+                await self._step(step)
+                if self._stopping:
+                    raise asyncio.CancelledError
+        finally:
+            self._in_steps = False
+            await self._sampling.close()
         return await self._finish()
+
+    async def _step(self, step: int) -> None:
+        batch = await self._sample_and_judge(step)
+        if self.rl.staleness and step < self.rl.num_steps:
+            self._sampling.start(step + 1)
+        metrics = await self._learn(step, batch)
+        await self._sampling.finish()
+        metrics |= await self._sync(step)
+        metrics |= await self._probe(step)
+        metrics |= await self._evaluate(step)
+        await self._save(step, asked=self._stopping)
+        self._report(step, batch, metrics)
 
     def request_stop(self) -> bool:
         """End the run in good order: sampling is broken off, a step that is being learned is finished; both are saved.
@@ -115,8 +130,7 @@ class Trainer:
         if not self._in_steps:
             return False
         self._stopping = True
-        if self._sampling is not None:
-            self._sampling.cancel()
+        self._sampling.cancel()
         return True
 
     def restore(self, extra: Mapping[str, Any]) -> None:
@@ -141,15 +155,12 @@ class Trainer:
 
     async def _sample_and_judge(self, step: int) -> StepGroups:
         """The step's groups; a requested stop saves the step before this one."""
-        self._sampling = asyncio.ensure_future(self._source.get(step, self._clock.enter))
         try:
-            return await self._sampling
+            return await self._sampling.take(step)
         except asyncio.CancelledError:
             if self._stopping and step > 1:
                 await self._save(step - 1, asked=True)
             raise
-        finally:
-            self._sampling = None
 
     async def _learn(self, step: int, sampled: StepGroups) -> dict[str, float]:
         self._clock.enter("learn", step)
@@ -165,9 +176,13 @@ class Trainer:
         if self.colocated:
             await self.engines.sleep()
             self._asleep = True
-        metrics |= await self.learner.step(batch.groups)
-        check_gap(metrics, self.rl.max_logprob_gap, step)
-        return metrics | {"rl/skipped": 0.0}
+        learned = await self.learner.step(batch.groups)
+        if self.rl.staleness:
+            # Engine and learner differ by what was learned since; `_probe` looks at equal weights.
+            learned = {name.replace("sync/", "stale/", 1): value for name, value in learned.items()}
+            learned["stale/mean_versions"] = sampled.mean_staleness(step)
+        check_gap(learned, self.rl.max_logprob_gap, step)
+        return metrics | learned | {"rl/skipped": 0.0}
 
     def _reason_to_skip(self, batch: TrainBatch) -> str | None:
         if not batch.groups:
@@ -194,6 +209,19 @@ class Trainer:
             await self.engines.wake(["kv_cache"])
             self._asleep = False
         return {f"sync/{name}": value for name, value in metrics.items()}
+
+    async def _probe(self, step: int) -> dict[str, float]:
+        """With stale rollouts: do the engines hold the weights that they were just sent?"""
+        if not self.rl.staleness or step % self.rl.sync.verify_every:
+            return {}
+        requests = probe_requests(self.train_requests(step), step, num=self.num_engines)
+        if (metrics := await probe(requests, self.engines, self.learner, version=step)) is None:
+            self.events.handle(
+                Note("warning", f"step {step}: no probe came back, the sync is proven by its bytes only")
+            )
+            return {}
+        check_gap(metrics, self.rl.max_logprob_gap, step)
+        return metrics
 
     async def _evaluate(self, step: int) -> dict[str, float]:
         if not self._evaluator.is_due(step, last_step=self.rl.num_steps):

@@ -15,7 +15,7 @@ from rl.config import CheckpointConfig, EvaluationConfig, RLConfig, SyncConfig
 from rl.events import Event
 from rl.trainer import Trainer
 from rl.types import TrainGroup
-from rollouts.types import FinishReason, Group, GroupRequest, Rollout, SamplingSpec, Turn, VersionSpan
+from rollouts.types import FinishReason, FloatArray, Group, GroupRequest, Rollout, SamplingSpec, Turn, VersionSpan
 from tests.rl.learner_data import make_objective
 
 RL = RLConfig(num_steps=2, checkpoint=CheckpointConfig(every=1), sync=SyncConfig(verify_every=2))
@@ -143,6 +143,7 @@ class FakeLearner:
     log: list[str]
     engines: FakeEngines
     gap: float = 0.0
+    probe_gap: float = 0.0
     syncs_reach_engines: bool = True
     syncs_that_break: dict[int, int] = field(default_factory=dict)
     """Versions whose first sync fails, and how many engines died of it."""
@@ -154,6 +155,9 @@ class FakeLearner:
         self.log.append("learn")
         self.learned.append(groups)
         return {"sync/logprob_gap": self.gap, "rl/loss": 0.5}
+
+    async def logprobs(self, groups: Sequence[TrainGroup]) -> list[FloatArray]:
+        return [rollout.rollout_logprobs + self.probe_gap for group in groups for rollout in group.rollouts]
 
     async def sync(self, version: int, *, verify: bool) -> dict[str, float]:
         self.log.append(f"sync {version}")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from rewards.errors import RunStopped
-from rl.alarms import check_gap
+from rl.alarms import check_gap, check_versions
 from rl.config import CheckpointConfig
 from rl.events import Note, PhaseStarted, RunDone, StepDone
-from tests.rl.fakes import EVALUATION, RL, FakeRun
+from rollouts.types import VersionSpan
+from tests.rl.fakes import EVALUATION, RL, FakeRun, make_group
 
 STEP_1 = ["sample step1", "judge training", "save groups 1", "learn", "sync 1", "save checkpoint 1", "keep 2"]
 STEP_2 = [
@@ -263,6 +265,34 @@ async def test_a_gap_between_learner_and_engines_stops_the_run_before_a_sync_or_
     assert "\n" not in str(caught.value)
     assert run.log[-1] == "learn"
     assert run.learner.saved == {}
+
+
+@pytest.mark.parametrize(
+    ("expected", "staleness", "version", "wanted"),
+    [
+        *[(3, 0, 3, None), (3, 0, 2, "not 3:"), (3, 0, 4, "not 3:"), (3, 1, 2, None), (3, 1, 3, None)],
+        *[(3, 1, 1, "not 2 or 3:"), (3, 1, 4, "not 2 or 3:"), (0, 1, 0, None), (0, 1, 1, "not 0:")],
+    ],
+)
+def test_the_versions_that_may_have_sampled(expected: int, staleness: int, version: int, wanted: str | None) -> None:
+    groups = [make_group("g", [2, None, 3], version=version)]
+    if wanted is None:
+        check_versions(groups, expected=expected, staleness=staleness)
+        return
+    with pytest.raises(RunStopped, match=wanted):
+        check_versions(groups, expected=expected, staleness=staleness)
+
+
+def test_a_rollout_of_two_versions_is_held_to_both() -> None:
+    (group,) = [make_group("g", [4])]
+    spans = (VersionSpan(1, 0, 2), VersionSpan(2, 2, 4))
+    rollout = group.rollouts[0]
+    assert rollout is not None
+    group = replace(group, rollouts=(replace(rollout, versions=spans),))
+    check_versions([group], expected=2, staleness=1)
+    for expected in (1, 3):
+        with pytest.raises(RunStopped):
+            check_versions([group], expected=expected, staleness=1)
 
 
 def test_a_gap_at_the_limit_passes() -> None:
