@@ -136,6 +136,7 @@ class EngineKiller:
     Args:
         processes: name and process id of every engine process on this host.
         rollouts_per_step: a kill comes after fewer than these.
+        staleness: of the recipe; with 1 a step is sampled while the one before it is learned.
     """
 
     def __init__(
@@ -145,20 +146,26 @@ class EngineKiller:
         *,
         processes: Callable[[], Mapping[str, int]],
         rollouts_per_step: int,
+        staleness: int = 0,
         kill: Callable[[int, int], None] = os.kill,
     ) -> None:
         self._chaos, self._sink, self._processes, self._kill = chaos, sink, processes, kill
         self._rollouts_per_step = rollouts_per_step
+        self._staleness = staleness
         self._step = 0
+        self._drawn_for = 0  # a step that is refilled is sampled more than once
         self._wait_for: int | None = None
 
     def handle(self, event: Event) -> None:
         if isinstance(event, PhaseStarted):
-            self._step, self._wait_for = event.step, None
-            if event.phase == "sample" and self._chaos.draw("kill", event.step) < self._chaos.probabilities.get(
-                "kill=engine", 0.0
-            ):
-                self._wait_for = int(self._chaos.draw("after", event.step) * self._rollouts_per_step)
+            sampled = {"sample": event.step, "learn": event.step + 1 if self._staleness else None}.get(event.phase)
+            if sampled is None:
+                self._wait_for = None
+            elif sampled != self._drawn_for:
+                self._step = self._drawn_for = sampled
+                drawn = self._chaos.draw("kill", sampled) < self._chaos.probabilities.get("kill=engine", 0.0)
+                after = int(self._chaos.draw("after", sampled) * self._rollouts_per_step)
+                self._wait_for = after if drawn else None
         self._sink.handle(event)
 
     def close(self) -> None:

@@ -141,6 +141,7 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
                 meter,
                 processes=pool.processes,
                 rollouts_per_step=recipe.rollouts.group_size * recipe.rollouts.prompts_per_step,
+                staleness=recipe.rl.staleness,
             )
             faults = ", ".join(f"{name}:{p:g}" for name, p in chaos.probabilities.items())
             meter.handle(Note("warning", f"chaos: faults on purpose, seed {chaos.seed}: {faults}"))
@@ -183,10 +184,12 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
                 store=run,
                 events=killer or meter,
                 train_requests=prompts.train_requests,
+                refill_requests=prompts.refill_requests,
                 heldout_requests=prompts.heldout_requests,
                 describe=describe,
                 match_rows=all_match_rows,
                 audit=_audit(recipe, device),
+                num_engines=recipe.rollouts.engines,
                 colocated=recipe.rollouts.placement == "colocated",
                 start_s=time.monotonic() - started,
             )

@@ -18,7 +18,7 @@ from launch.memory import (
 )
 from launch.sft_plan import SFTPlan
 from launch.sources import SourceFacts
-from recipes.bounds import JudgeCalls, judge_calls
+from recipes.bounds import JudgeCalls, groups_per_step, judge_calls
 from recipes.load import LoadedRecipe
 from recipes.schema import Recipe
 from rewards.config import TournamentRewards
@@ -42,7 +42,7 @@ class EnginesPlan:
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """Shapes of a step; token counts are upper bounds."""
+    """Shapes of a step; token counts are upper bounds, those sampled with all refills of `rl.dynamic_sampling`."""
 
     num_prompts: int
     group_size: int
@@ -128,14 +128,14 @@ def batch_plan(recipe: Recipe) -> BatchPlan:
     """With a shared prompt the learner reads each group's prompt once (in every micro-batch that holds the group)."""
     rollouts, rl = recipe.rollouts, recipe.rl
     num_rollouts = rollouts.prompts_per_step * rollouts.group_size
-    sampled = num_rollouts * rollouts.max_tokens
+    longest = num_rollouts * rollouts.max_tokens
     prompts = rollouts.prompts_per_step if rl.learner.share_prompt else num_rollouts
     return BatchPlan(
         num_prompts=rollouts.prompts_per_step,
         group_size=rollouts.group_size,
         num_rollouts=num_rollouts,
-        max_sampled_tokens=sampled,
-        max_learned_tokens=sampled + prompts * rollouts.max_prompt_tokens,
+        max_sampled_tokens=groups_per_step(recipe) * rollouts.group_size * rollouts.max_tokens,
+        max_learned_tokens=longest + prompts * rollouts.max_prompt_tokens,
         optimizer_steps_per_step=rl.updates_per_step,
         num_steps=rl.num_steps,
         optimizer_steps=rl.num_steps * rl.updates_per_step,

@@ -32,7 +32,10 @@ class ProgressMeter:
 
     def handle(self, event: Event) -> None:
         if isinstance(event, PhaseStarted):
-            self._reset(event.phase)
+            if (self._phase, event.phase) == ("learn", "sample"):
+                self._phase = event.phase  # sampled ahead while the step was learned: those rollouts count
+            else:
+                self._reset(event.phase)
         self._tracker.handle(event)
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from recipes.schema import Recipe
 from rewards.errors import UserError
 from rewards.types import GroupKey, Prompt
 from rollouts.chat import encode_prompt
-from rollouts.prompts import prompt_order
+from rollouts.prompts import prompt_order, refill_order
 from rollouts.seeds import rollout_seed
 from rollouts.types import GroupRequest, IntArray, SamplingSpec, Task
 
@@ -58,15 +58,26 @@ class RunPrompts:
     def train_requests(self, step: int) -> list[GroupRequest]:
         """The groups of a training step: prompts in the run's shuffled order, a new order each epoch."""
         recipe = self.recipe
+        order = prompt_order(len(self.train), recipe.seed, step - 1, recipe.rollouts.prompts_per_step)
+        return self._train_requests(step, f"step{step}", order)
+
+    def refill_requests(self, step: int, refill: int, num: int) -> list[GroupRequest]:
+        """The `num` groups of a training step's refill 1, 2, ..: other prompts, in an order of their own."""
+        recipe = self.recipe
+        per_step = recipe.rollouts.prompts_per_step
+        order = refill_order(len(self.train), recipe.seed, step - 1, per_step, refill=refill, num=num)
+        return self._train_requests(step, f"step{step}-refill{refill}", order)
+
+    def _train_requests(self, step: int, name: str, order: IntArray) -> list[GroupRequest]:
+        recipe = self.recipe
         sampling = SamplingSpec(
             max_tokens=recipe.rollouts.max_tokens,
             temperature=recipe.rollouts.temperature,
             ignore_eos=recipe.rollouts.ignore_eos,
             stop=recipe.rollouts.stop,
         )
-        order = prompt_order(len(self.train), recipe.seed, step - 1, recipe.rollouts.prompts_per_step)
         return [
-            _request(self.train[index], f"step{step}-{slot}", recipe.rollouts.group_size, recipe.seed, step, sampling)
+            _request(self.train[index], f"{name}-{slot}", recipe.rollouts.group_size, recipe.seed, step, sampling)
             for slot, index in enumerate(order)
         ]
 

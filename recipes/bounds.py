@@ -24,6 +24,7 @@ class JudgeCalls:
 
     per_group: int
     per_step: int
+    """Of the step's groups and of all its refills (`rl.dynamic_sampling`)."""
     per_evaluation: int
     num_evaluations: int
     per_run: int
@@ -64,6 +65,12 @@ def calls_per_step(rewards: RewardsConfig, group_size: int, num_groups: int) -> 
     return most
 
 
+def groups_per_step(recipe: Recipe) -> int:
+    """Groups that a step samples and judges at most: its own, and all again in every refill."""
+    refills = 0 if recipe.rl.dynamic_sampling is None else recipe.rl.dynamic_sampling.max_rounds
+    return recipe.rollouts.prompts_per_step * (1 + refills)
+
+
 def _least(bound: int, *others: int | None) -> int:
     return min([bound, *(other for other in others if other is not None)])
 
@@ -78,7 +85,7 @@ def judge_calls(recipe: Recipe) -> JudgeCalls:
     evaluation = recipe.evaluation
     games = evaluation.num_prompts * evaluation.rollouts_per_prompt
     per_group = calls_per_group(recipe.rewards, recipe.rollouts.group_size)
-    per_step = calls_per_step(recipe.rewards, recipe.rollouts.group_size, recipe.rollouts.prompts_per_step)
+    per_step = calls_per_step(recipe.rewards, recipe.rollouts.group_size, groups_per_step(recipe))
     per_evaluation, per_run = 0, None
     if isinstance(recipe.rewards, TournamentRewards):
         per_run = recipe.rewards.budget.calls_per_run

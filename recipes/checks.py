@@ -16,6 +16,7 @@ from rewards.gate_config import CopyRatioGate, LengthGate
 from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, VerdictTokensJudge, can_rank
 from rewards.topologies.least import least_matches
 from rewards.topology_config import KWise, prior_key
+from rl.config import ObjectiveConfig
 from rl.zero import stage_fault
 from rollouts.config import FreeformTask, PackageLinesSource
 
@@ -69,6 +70,32 @@ def counts(recipe: Recipe) -> Iterator[Fault]:
 def learner(recipe: Recipe) -> Iterator[Fault]:
     if (fault := stage_fault(recipe.rl.learner)) is not None:
         yield ("rl", "learner", "zero_stage"), fault
+
+
+def staleness(recipe: Recipe) -> Iterator[Fault]:
+    """Rollouts of older weights need engines that run beside the learner, and a loss that knows whose they are."""
+    if recipe.rl.staleness == 0:
+        return
+    if recipe.rollouts.placement == "colocated":
+        rule = "1 samples while a step is learned, and colocated engines sleep then; use 0, or placement: separate"
+        yield ("rl", "staleness"), rule
+    objective = recipe.rl.objective
+    if not corrects_for_older_weights(objective):
+        rule = (
+            "rl.staleness 1 learns from rollouts of older weights, and nothing here accounts for that: set it to token "
+            "or sequence (truncated importance sampling), or rl.objective.old_logprobs to bypass"
+        )
+        yield ("rl", "objective", "off_policy", "weight"), rule
+
+
+def corrects_for_older_weights(objective: ObjectiveConfig) -> bool:
+    """Whether the loss sees the probabilities that the rollouts were sampled with.
+
+    Recomputed old logprobs are those of the weights at the start of the batch: for rollouts of older weights the ratio
+    starts at 1 all the same, and what lies between sampling and learning goes uncorrected.
+    """
+    knobs = objective.model_dump()
+    return knobs.get("old_logprobs", "bypass") == "bypass" or knobs["off_policy"]["weight"] != "none"
 
 
 def evaluation(recipe: Recipe) -> Iterator[Fault]:
@@ -237,6 +264,7 @@ CHECKS: tuple[Callable[[Recipe], Iterator[Fault]], ...] = (
     lengths,
     counts,
     learner,
+    staleness,
     evaluation,
     devices,
     judging,

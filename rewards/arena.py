@@ -130,7 +130,7 @@ class Arena:
         await self._hand_on(tournaments)
         for key in keys:
             del self._tournaments[key]
-        self._purse.close_step(sum(tournament.num_calls for tournament in tournaments))
+        self._purse.close_batch(sum(tournament.num_calls for tournament in tournaments))
         logs = [tournament.log(self._game.kind, self._symmetric) for tournament in tournaments]
         fitted, prior = await asyncio.to_thread(self._aggregator.fit, logs, self.prior)
         if self._carry_prior:
@@ -139,6 +139,10 @@ class Arena:
             tournament.key: self._score(tournament, strengths)
             for tournament, strengths in zip(tournaments, fitted, strict=True)
         }
+
+    def refill(self, num_groups: int) -> bool:
+        """The groups that are opened next share the budget of the step that was scored last; False: it is spent."""
+        return self._purse.refill(num_groups)
 
     def _calls_left(self, tournaments: Sequence[Tournament]) -> int | None:
         return self._purse.left(sum(tournament.num_calls for tournament in tournaments))

@@ -31,11 +31,13 @@ class Purse:
 
     def __init__(self, budget: CallBudget, *, groups: int, spent: int = 0) -> None:
         self._budget = budget
-        self._groups = groups
+        self._groups_per_step = self._groups = groups
         self._spent = spent
+        self._earlier = 0  # calls of the present step's batches before this one
+        self._last_step = 0
 
     def allowance(self) -> int | None:
-        """Calls of one group of the next step before anything is handed on; None: no bound.
+        """Calls of one group of the next batch before anything is handed on; None: no bound.
 
         Raises:
             RunStopped: the run's calls are spent.
@@ -50,14 +52,26 @@ class Purse:
         return min((share for share in shares if share is not None), default=None)
 
     def left(self, used: int) -> int | None:
-        """What a step that has used `used` calls may still spend; None: no bound."""
+        """What a batch that has used `used` calls may still spend; None: no bound."""
         budget = self._budget
+        step_left = None if budget.calls_per_step is None else budget.calls_per_step - self._earlier
         run_left = None if budget.calls_per_run is None else budget.calls_per_run - self._spent
-        bounds = [bound for bound in (budget.calls_per_step, run_left) if bound is not None]
+        bounds = [bound for bound in (step_left, run_left) if bound is not None]
         return max(0, min(bounds) - used) if bounds else None
 
-    def close_step(self, used: int) -> None:
+    def close_batch(self, used: int) -> None:
+        """A batch is a step of its own unless `refill` says that the next one goes on with it."""
         self._spent += used
+        self._last_step = self._earlier + used
+        self._earlier, self._groups = 0, self._groups_per_step
+
+    def refill(self, groups: int) -> bool:
+        """The next batch, of so many groups, belongs to the step of the last one; False: no call is left for it."""
+        self._earlier, self._groups = self._last_step, groups
+        if self.left(0) != 0:
+            return True
+        self._earlier, self._groups = 0, self._groups_per_step
+        return False
 
     @property
     def spent(self) -> int:

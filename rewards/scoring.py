@@ -101,6 +101,10 @@ class ScorerSink:
             del self._groups[key]
         return scores
 
+    def refill(self, num_groups: int) -> bool:
+        """Further groups may be opened: scores cost no judge calls."""
+        return True
+
     def unfinished(self) -> list[str]:
         """Rollouts that have no score yet, for whoever watches the clock."""
         return [

@@ -60,6 +60,19 @@ class CheckpointConfig(StrictModel):
     """Beside them, those with the best held-out win rates; steps without an evaluation have none."""
 
 
+class DynamicSamplingConfig(StrictModel):
+    """Groups that teach nothing are set aside, and further prompts are sampled in their place in the same step.
+
+    A group teaches nothing if all its rewards are equal, too few of its rollouts are scored (`min_group`), or its
+    reliability is under the threshold. Every refill is sampled, judged and counted like the step's first groups.
+    """
+
+    min_reliability: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Under `empirical_bayes`; rewards without a reliability (metrics, plain win rates) are held to their spread."""
+    max_rounds: Annotated[int, Field(ge=1, le=16)] = 2
+    """Refills per step; each samples as many groups as are still missing, and multiplies the bound on judge calls."""
+
+
 class RLConfig(StrictModel):
     """How the policy learns."""
 
@@ -67,6 +80,12 @@ class RLConfig(StrictModel):
     """Start from these weights instead of model.path: a run of `podium sft` (its last checkpoint), a checkpoint folder
     or a model directory. Engines, learner, KL reference and the evaluation's starting model are then this one."""
     num_steps: Annotated[int, Field(ge=1)]
+    staleness: Literal[0, 1] = 0
+    """1: the next step's rollouts are sampled and judged while this one is learned, by weights one version older.
+
+    The loss must then correct for it, engines need their own GPUs, and the probe after each verified sync is the
+    alarm for engines that hold other weights. A killed run still resumes exactly; after a stop on request the step
+    that was broken off is sampled by the newest weights, as a first step is."""
     updates_per_step: Annotated[int, Field(ge=1)] = 1
     """Optimizer steps per batch of rollouts; above 1 old logprobs are recomputed first."""
     objective: ObjectiveConfig = ObjectiveConfig()
@@ -76,6 +95,8 @@ class RLConfig(StrictModel):
     checkpoint: CheckpointConfig = CheckpointConfig()
     min_group: Annotated[int, Field(ge=2)] = 2
     """Groups with fewer scored rollouts are dropped and counted."""
+    dynamic_sampling: DynamicSamplingConfig | None = None
+    """Default: every group is learned from, whatever it teaches."""
     min_batch_reliability: Annotated[float, Field(ge=0, le=1)] = 0.0
     """A batch whose mean reliability is lower skips its update."""
     max_logprob_gap: Annotated[float, Field(gt=0)] = 0.2

@@ -11,6 +11,8 @@ not:
     reward/mean                    raw reward of the scored rollouts
     reward/reliability             mean over groups
     reward/num_unscored  reward/num_groups_dropped
+    reward/num_groups_kept  .._refilled  .._given_up   under rl.dynamic_sampling: learned from, sampled in the place of
+                                   others, places that stayed empty; reward/* and rollout/* are of those learned from
     judge/num_calls  judge/calls_per_s
     judge/order_flip_rate  judge/tie_rate  judge/failure_rate
     rl/loss  rl/grad_norm  rl/clip_fraction

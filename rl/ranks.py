@@ -153,6 +153,7 @@ class LearnerRanks:
         self._gpus_per_rank = gpus_per_rank
         self.handles: list[Any] = []
         self._version: int | None = None
+        self._moved = False
         self._places: dict[str, tuple[str, int]] = {}
 
     async def start(self, model_dir: str, *, objective: Objective, temperature: float, seed: int) -> None:
@@ -171,7 +172,9 @@ class LearnerRanks:
 
     async def step(self, groups: Sequence[TrainGroup]) -> dict[str, float]:
         """See Learner.step."""
-        return (await self._all("step", ray.put(list(groups))))[0]
+        ref = ray.put(list(groups))
+        self._moved = True  # ranks work off their calls in order: whatever is asked from here on sees the new weights
+        return (await self._all("step", ref))[0]
 
     async def logprobs(self, groups: Sequence[TrainGroup], *, reference: bool = False) -> list[np.ndarray]:
         """See Learner.logprobs."""
@@ -180,13 +183,17 @@ class LearnerRanks:
     async def sync(self, version: int, *, verify: bool) -> dict[str, float]:
         """Bring every engine to the learner's weights. Raises RunStopped where a transfer fails or bytes differ."""
         metrics = await self._send(self._engine_handles(), version, verify)
-        self._version = version
+        self._version, self._moved = version, False
         return metrics
 
     async def renew(self, handle: Any) -> None:
-        """Bring one new engine to the version that the others have; before the first sync it has it already."""
+        """Bring one new engine to the version that the others have; before the first sync it has it already.
+
+        While a step is learned the older weights are on their way out: the engine gets the ones that come of it, under
+        the version that the next sync will give them.
+        """
         if self._version is not None:
-            await self._send([handle], self._version, True)
+            await self._send([handle], self._version + self._moved, True)
 
     async def _send(self, handles: Sequence[Any], version: int, verify: bool) -> dict[str, float]:
         return (await self._all("sync", list(handles), version, verify, self._backend, self._wire_dtype))[0]

@@ -13,7 +13,8 @@ from rewards.types import Prompt
 from rollouts.types import IntArray
 
 _ORDER_STREAM = 0x0DE2
-"""Keeps the generator of the training order apart from others that are seeded with the run's seed."""
+_REFILL_STREAM = 0x0F11
+"""Keep the generators of the two orders apart from others that are seeded with the run's seed."""
 
 
 def make_prompt(messages: Sequence[Mapping[str, str]], fields: Mapping[str, str]) -> Prompt:
@@ -74,3 +75,18 @@ def prompt_order(num_prompts: int, seed: int, step: int, prompts_per_step: int) 
     )
     offset = first_epoch * num_prompts
     return sequence[start - offset : end - offset].astype(np.int32)
+
+
+def refill_order(num_prompts: int, seed: int, step: int, prompts_per_step: int, *, refill: int, num: int) -> IntArray:
+    """Indices of the `num` prompts that refill 1, 2, .. of `step` (from 0) puts in the place of others: int32 [num].
+
+    A shuffle of all prompts that belongs to the step, those of the step's own order last, cut into pieces of
+    `prompts_per_step`, one per refill; with few prompts it starts again. The order of later steps stays as it is.
+    """
+    if not 0 <= num <= prompts_per_step or refill < 1:
+        raise ValueError(f"refill {refill} of {num} groups in a step of {prompts_per_step}")
+    shuffled = np.random.default_rng([_REFILL_STREAM, seed, step]).permutation(num_prompts)
+    own = np.isin(shuffled, prompt_order(num_prompts, seed, step, prompts_per_step))
+    sequence = np.concatenate([shuffled[~own], shuffled[own]])
+    start = (refill - 1) * prompts_per_step
+    return sequence[np.arange(start, start + num) % num_prompts].astype(np.int32)

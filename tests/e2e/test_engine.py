@@ -19,7 +19,7 @@ from rewards.judge_config import PythonJudge, VerdictTokensJudge
 from rewards.judges import build_judge
 from rewards.topology_config import KWise
 from rewards.types import Call, Candidate, ChoiceScores, GroupKey, GroupScore, Prompt, Ranking
-from rl.trainer import check_versions
+from rl.alarms import check_versions
 from rl.weights import EngineClient, LearnerSource, SharedBuffer, WeightSender
 from rollouts.chat import encode_messages
 from rollouts.models import load_tokenizer

@@ -16,7 +16,7 @@ from rewards.config import CallLimits
 from rewards.errors import UserError
 from rewards.topology_config import KWise
 from rewards.types import Candidate, GroupScore, ListJudge, Places, Prompt
-from rl.events import Event, Note, PhaseStarted
+from rl.events import Event, Note, Phase, PhaseStarted
 from tests.rewards.test_arena import KEY, FakeJudge, add_all, config
 
 
@@ -147,6 +147,46 @@ def test_kills_come_at_their_rate_in_the_middle_of_sampling_and_are_told() -> No
     assert len(notes) == len(kills)
     assert notes[0].startswith("chaos: step ")
     assert killed(parse_chaos("kill=engine:0.25", seed=3), 400)[0] == kills
+
+
+def test_a_step_that_is_refilled_is_struck_at_most_once() -> None:
+    kills: list[int] = []
+    killer = EngineKiller(
+        parse_chaos("kill=engine:1", seed=3),
+        Events(),
+        processes=lambda: {"engine0-5": 5},
+        rollouts_per_step=1,
+        kill=lambda pid, number: kills.append(pid),
+    )
+    for step in (1, 1, 2):
+        killer.handle(PhaseStarted(step, "sample", 0.0))
+        killer.on_rollout()
+        killer.handle(PhaseStarted(step, "judge", 0.0))
+    assert kills == [5, 5]
+
+
+def test_with_stale_rollouts_kills_come_while_the_step_before_is_learned() -> None:
+    kills: list[str] = []
+    killer = EngineKiller(
+        parse_chaos("kill=engine:1", seed=3),
+        Events(),
+        processes=lambda: {"engine0-5": 5},
+        rollouts_per_step=1,
+        staleness=1,
+        kill=lambda pid, number: kills.append(phase),
+    )
+    phases: list[tuple[int, Phase]] = [
+        (1, "sample"),
+        (1, "judge"),
+        (1, "learn"),
+        (2, "sample"),
+        (1, "sync"),
+        (2, "learn"),
+    ]
+    for step, phase in phases:
+        killer.handle(PhaseStarted(step, phase, 0.0))
+        killer.on_rollout()
+    assert kills == ["sample", "learn", "learn"]  # of steps 1, 2 and 3
 
 
 def test_without_kills_nobody_dies() -> None:

@@ -123,3 +123,17 @@ def test_every_event_reaches_the_tracker_and_so_does_the_end(meter: ProgressMete
     assert tracker.events == [PhaseStarted(0, "start", 100.0), note]
     meter.close()
     assert tracker.num_closed == 1
+
+
+def test_rollouts_that_were_sampled_ahead_count_once_the_loop_waits_for_them(
+    meter: ProgressMeter, clock: Clock, tracker: Tracker
+) -> None:
+    enter(meter, "learn")
+    clock.now += 8.0
+    meter.on_rollout(ROLLOUT)  # told to nobody: the run is learning
+    assert tracker.progress() == []
+    enter(meter, "sample")
+    clock.now += 2.0
+    meter.on_rollout(ROLLOUT)
+    (progress,) = tracker.progress()
+    assert (progress.done, progress.rates["tokens"]) == (2, 20 / 10.0)

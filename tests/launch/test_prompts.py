@@ -80,6 +80,17 @@ def test_a_steps_requests_by_hand() -> None:
     assert first.prompt_token_ids.dtype == np.int32
 
 
+def test_a_refill_has_prompts_names_and_seeds_of_its_own() -> None:
+    run, resumed = encode(train=20), encode(train=20)
+    first, second = run.refill_requests(3, 1, 4), run.refill_requests(3, 2, 2)
+    assert plain(second) == plain(resumed.refill_requests(3, 2, 4))[:2]  # without the first, and of more
+    assert [str(request.key) for request in second] == ["step3-refill2-0#0", "step3-refill2-1#0"]
+    requests = [*run.train_requests(3), *first, *second]
+    assert len({request.prompt.id for request in requests}) == len(requests) == 10
+    assert len({seed for request in requests for seed in request.seeds}) == 20
+    assert first[0].sampling == run.train_requests(3)[0].sampling
+
+
 def test_an_epoch_shows_every_prompt_once_and_the_next_in_another_order() -> None:
     run = encode(train=8)
     shown = [request.prompt.id for step in (1, 2, 3, 4) for request in run.train_requests(step)]

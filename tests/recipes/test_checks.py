@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from recipes.load import dump_resolved, load_recipe
 from recipes.messages import RecipeError
 from recipes.schema import Recipe
+from rl.config import ObjectiveConfig
 
 FULL = Path(__file__).parent / "data" / "full.yaml"
 """300 + 48 tokens, 6 prompts x 8 rollouts, single elimination by anchor, both orders: 6 x 14 x 2 = 168 calls a step."""
@@ -159,3 +160,20 @@ def test_a_judge_that_cannot_rank_is_named_beside_the_topology() -> None:
     (line,) = str(caught.value).splitlines()
     assert "rewards.topology.kind" in line
     assert "rewards.judge of kind python only compares two" in line
+
+
+STALE = ("rl.staleness=1", "launch.device=cuda")
+CORRECTED = "rl.objective.off_policy.weight=token"
+
+
+def test_stale_rollouts_need_engines_beside_the_learner() -> None:
+    colocated = ("rollouts.placement=colocated", "rl.sync.backend=auto")
+    assert "rl.staleness" in keys(*STALE, *colocated)
+    assert "rl.staleness" not in keys("launch.device=cpu", *colocated)
+
+
+@pytest.mark.skipif("off_policy" not in ObjectiveConfig.model_fields, reason="the corrections are built beside this")
+def test_stale_rollouts_need_a_loss_that_knows_whose_they_are() -> None:
+    assert "rl.objective.off_policy.weight" in keys(*STALE)
+    for cure in (CORRECTED, "rl.objective.old_logprobs=bypass"):
+        assert load_recipe(FULL, [*STALE, cure]).recipe.rl.staleness == 1

@@ -119,6 +119,37 @@ class TestRun:
             await self.step(arena, 2)
         return True
 
+    @pytest.mark.parametrize(
+        ("budget", "played"),
+        [
+            (CallBudget(calls_per_step=15), [12, 3, -1]),  # of 15 the refill gets what the first groups left
+            (CallBudget(calls_per_step=12), [12, -1]),
+            (CallBudget(calls_per_run=17), [12, 5, -1]),
+            (CallBudget(calls_per_step=100), [12, 6, 6]),
+            (CallBudget(calls_per_group=4), [8, 4, 4]),
+        ],
+    )
+    def test_a_refill_shares_the_budget_of_its_step(self, budget: CallBudget, played: list[int]) -> None:
+        async def play() -> list[int]:
+            arena = self.arena(budget)
+            calls = [await self.step(arena, 0)]
+            for refill in (1, 2):
+                if not arena.refill(1):
+                    return [*calls, -1]
+                await add_all(arena, 4, GroupKey(f"refill{refill}"))
+                calls.append(sum(score.num_calls for score in (await arena.scores()).values()))
+            return calls
+
+        assert asyncio.run(play()) == played
+
+    def test_a_refill_takes_nothing_from_the_next_step(self) -> None:
+        async def play() -> tuple[bool, int]:
+            arena = self.arena(CallBudget(calls_per_step=12))
+            await self.step(arena, 0)
+            return arena.refill(1), await self.step(arena, 1)
+
+        assert asyncio.run(play()) == (False, 12)
+
     def test_a_resumed_run_remembers(self) -> None:
         arena = self.arena(CallBudget(calls_per_run=20), spent=15)
         assert asyncio.run(self.step(arena, 0)) == 5

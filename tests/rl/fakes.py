@@ -15,7 +15,7 @@ from rl.config import CheckpointConfig, EvaluationConfig, RLConfig, SyncConfig
 from rl.events import Event
 from rl.trainer import Trainer
 from rl.types import TrainGroup
-from rollouts.types import FinishReason, Group, GroupRequest, Rollout, SamplingSpec, Turn, VersionSpan
+from rollouts.types import FinishReason, FloatArray, Group, GroupRequest, Rollout, SamplingSpec, Turn, VersionSpan
 from tests.rl.learner_data import make_objective
 
 RL = RLConfig(num_steps=2, checkpoint=CheckpointConfig(every=1), sync=SyncConfig(verify_every=2))
@@ -110,6 +110,13 @@ class FakeSink:
     reliability: float | None = None
     prior: Prior | None = None
     opened: list[GroupKey] = field(default_factory=list)
+    unreliable: set[str] = field(default_factory=set)
+    """Groups whose reliability is 0, and so the judge's word on them level."""
+    refills_left: int = 99
+
+    def refill(self, num_groups: int) -> bool:
+        self.refills_left -= 1
+        return self.refills_left >= 0
 
     async def open(self, key: GroupKey, prompt: Prompt, num_candidates: int) -> None:
         self.opened.append(key)
@@ -121,7 +128,14 @@ class FakeSink:
         self.log.append(f"judge {self.name}")
         self.prior = {"batches": 1 + (self.prior or {}).get("batches", 0)}
         keys, self.opened = self.opened, []
-        return {key: GroupScore(rewards=list(self.rewards), reliability=self.reliability, num_calls=3) for key in keys}
+        return {
+            key: GroupScore(
+                rewards=list(self.rewards),
+                reliability=0.0 if key.group_id in self.unreliable else self.reliability,
+                num_calls=3,
+            )
+            for key in keys
+        }
 
 
 @dataclass
@@ -129,6 +143,7 @@ class FakeLearner:
     log: list[str]
     engines: FakeEngines
     gap: float = 0.0
+    probe_gap: float = 0.0
     syncs_reach_engines: bool = True
     syncs_that_break: dict[int, int] = field(default_factory=dict)
     """Versions whose first sync fails, and how many engines died of it."""
@@ -141,12 +156,12 @@ class FakeLearner:
         self.learned.append(groups)
         return {"sync/logprob_gap": self.gap, "rl/loss": 0.5}
 
-    async def logprobs(self, groups: Sequence[TrainGroup], *, reference: bool = False) -> list[np.ndarray]:
-        """The policy gives every token -1, the reference -1 less a tenth of the rollout's slot."""
+    async def logprobs(self, groups: Sequence[TrainGroup], *, reference: bool = False) -> list[FloatArray]:
+        """The policy's are the engine's and `probe_gap` more; the reference is less sure of later slots."""
         return [
-            np.full(len(rollout.token_ids), -1.0 - 0.1 * slot * reference, dtype=np.float32)
+            (rollout.rollout_logprobs + self.probe_gap - 0.1 * slot * reference).astype(np.float32)
             for group in groups
-            for slot, rollout in zip(group.slots, group.rollouts, strict=True)
+            for slot, rollout in zip(group.slots or range(len(group.rollouts)), group.rollouts, strict=True)
         ]
 
     async def sync(self, version: int, *, verify: bool) -> dict[str, float]:
@@ -261,6 +276,9 @@ class FakeRun:
             store=self.store,
             events=self.events,
             train_requests=lambda step: [self._request(f"step{step}-{slot}", f"t{slot}", 2) for slot in range(2)],
+            refill_requests=lambda step, refill, num: [
+                self._request(f"step{step}-refill{refill}-{slot}", f"r{slot}", 2) for slot in range(num)
+            ],
             heldout_requests=lambda step: [self._request(f"heldout{step}-{slot}", f"h{slot}", 1) for slot in range(2)],
             describe=lambda groups, scores: {"judge/num_calls": float(sum(score.num_calls for score in scores))},
             match_rows=lambda groups, scores: [{"group": str(group.key)} for group in groups],

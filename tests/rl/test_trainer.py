@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from rewards.errors import RunStopped
+from rl.alarms import check_gap, check_versions
 from rl.config import CheckpointConfig
 from rl.events import Note, PhaseStarted, RunDone, StepDone
-from rl.trainer import check_gap
-from tests.rl.fakes import EVALUATION, RL, FakeRun
+from rollouts.types import VersionSpan
+from tests.rl.fakes import EVALUATION, RL, FakeRun, make_group
 
 STEP_1 = ["sample step1", "judge training", "save groups 1", "learn", "sync 1", "save checkpoint 1", "keep 2"]
 STEP_2 = [
@@ -265,6 +267,34 @@ async def test_a_gap_between_learner_and_engines_stops_the_run_before_a_sync_or_
     assert run.learner.saved == {}
 
 
+@pytest.mark.parametrize(
+    ("expected", "staleness", "version", "wanted"),
+    [
+        *[(3, 0, 3, None), (3, 0, 2, "not 3:"), (3, 0, 4, "not 3:"), (3, 1, 2, None), (3, 1, 3, None)],
+        *[(3, 1, 1, "not 2 or 3:"), (3, 1, 4, "not 2 or 3:"), (0, 1, 0, None), (0, 1, 1, "not 0:")],
+    ],
+)
+def test_the_versions_that_may_have_sampled(expected: int, staleness: int, version: int, wanted: str | None) -> None:
+    groups = [make_group("g", [2, None, 3], version=version)]
+    if wanted is None:
+        check_versions(groups, expected=expected, staleness=staleness)
+        return
+    with pytest.raises(RunStopped, match=wanted):
+        check_versions(groups, expected=expected, staleness=staleness)
+
+
+def test_a_rollout_of_two_versions_is_held_to_both() -> None:
+    (group,) = [make_group("g", [4])]
+    spans = (VersionSpan(1, 0, 2), VersionSpan(2, 2, 4))
+    rollout = group.rollouts[0]
+    assert rollout is not None
+    group = replace(group, rollouts=(replace(rollout, versions=spans),))
+    check_versions([group], expected=2, staleness=1)
+    for expected in (1, 3):
+        with pytest.raises(RunStopped):
+            check_versions([group], expected=expected, staleness=1)
+
+
 def test_a_gap_at_the_limit_passes() -> None:
     check_gap({"sync/logprob_gap": 0.2}, 0.2, step=1)
 
@@ -291,7 +321,7 @@ async def test_the_checkpoint_carries_the_seconds_of_its_own_step() -> None:
     trainer = FakeRun().trainer()
     trainer.restore(run.learner.saved["1"])
     assert trainer.first_step == 2
-    assert trainer._totals == totals
+    assert trainer._clock.totals == totals
 
 
 async def test_groups_on_disk_are_learned_from_again_with_the_stored_prior() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from rewards.errors import UserError
 from rewards.types import Prompt
-from rollouts.prompts import make_prompt, prompt_id, prompt_order, split_prompts
+from rollouts.prompts import make_prompt, prompt_id, prompt_order, refill_order, split_prompts
 
 
 def prompts(texts: list[str], **fields: str) -> list[Prompt]:
@@ -86,3 +86,29 @@ def test_order_is_shuffled_anew_each_epoch_and_by_seed() -> None:
 def test_order_without_prompts_is_a_bug() -> None:
     with pytest.raises(ValueError, match="num_prompts=0"):
         prompt_order(0, 0, 0, 4)
+
+
+@given(
+    num_prompts=st.integers(1, 20),
+    per_step=st.integers(1, 6),
+    step=st.integers(0, 5),
+    counts=st.lists(st.integers(0, 6)),
+)
+def test_refills_show_other_prompts_first_and_how_many_moves_none(
+    num_prompts: int, per_step: int, step: int, counts: list[int]
+) -> None:
+    own = set(prompt_order(num_prompts, 3, step, per_step).tolist())
+    full = [refill_order(num_prompts, 3, step, per_step, refill=r, num=per_step) for r in range(1, len(counts) + 1)]
+    walk = np.concatenate(full).tolist() if full else []
+    assert len(set(walk[:num_prompts])) == min(len(walk), num_prompts)  # nobody twice before everybody once
+    assert own.isdisjoint(walk[: num_prompts - len(own)])
+    for refill, (count, whole) in enumerate(zip(counts, full, strict=True), start=1):
+        num = min(count, per_step)
+        assert refill_order(num_prompts, 3, step, per_step, refill=refill, num=num).tolist() == whole[:num].tolist()
+
+
+def test_refills_are_shuffled_by_seed_and_step() -> None:
+    orders = [refill_order(99, seed, step, 33, refill=1, num=33).tolist() for seed, step in ((0, 0), (0, 1), (1, 0))]
+    assert len({tuple(order) for order in orders}) == 3
+    with pytest.raises(ValueError, match="refill 0"):
+        refill_order(9, 0, 0, 3, refill=0, num=1)

@@ -1,0 +1,36 @@
+"""Which groups of a step are learned from, and what `rl.dynamic_sampling` did about the others: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rewards.types import GroupScore
+from rl.advantages import build_train_advantages
+from rl.config import DynamicSamplingConfig
+
+
+def teaching(scores: Sequence[GroupScore], config: DynamicSamplingConfig, *, min_group: int) -> list[bool]:
+    """Per group: whether it teaches something. See `DynamicSamplingConfig`.
+
+    A group with segments teaches if the rewards of one of them differ.
+    """
+    return [
+        any(_differ(score, rewards, min_group) for rewards in (score.rewards, *score.segment_rewards.values()))
+        and (score.reliability is None or score.reliability >= config.min_reliability)
+        for score in scores
+    ]
+
+
+def _differ(score: GroupScore, rewards: Sequence[float | None], min_group: int) -> bool:
+    built = build_train_advantages([rewards], kind="mean", min_group=min_group, baseline_ids=[score.baseline_ids])
+    return bool(built.num_dropped == 0 and built.num_zero_signal == 0)
+
+
+def refill_metrics(kept: Sequence[bool], *, num_wanted: int) -> dict[str, float]:
+    """num_wanted: groups that a full step learns from; what was sampled beyond them came in the place of others."""
+    num_kept = sum(kept)
+    return {
+        "reward/num_groups_kept": float(num_kept),
+        "reward/num_groups_refilled": float(len(kept) - num_wanted),
+        "reward/num_groups_given_up": float(num_wanted - num_kept),
+    }
