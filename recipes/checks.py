@@ -16,7 +16,7 @@ from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, V
 from rewards.topologies.least import least_matches
 from rewards.topology_config import KWise, prior_key
 from rl.zero import stage_fault
-from rollouts.config import FreeformTask, PackageLinesSource
+from rollouts.config import FreeformTask, PackageLinesSource, SlateRankTask
 
 if TYPE_CHECKING:
     from recipes.schema import Recipe
@@ -72,7 +72,7 @@ def learner(recipe: Recipe) -> Iterator[Fault]:
 
 def evaluation(recipe: Recipe) -> Iterator[Fault]:
     task, wanted = recipe.task, recipe.evaluation.num_prompts
-    if isinstance(task, FreeformTask) and wanted > task.heldout:
+    if isinstance(task, FreeformTask | SlateRankTask) and wanted > task.heldout:
         rule = f"only task.heldout = {task.heldout} prompts are set aside; raise that or lower this"
         yield ("evaluation", "num_prompts"), rule
     audit = recipe.evaluation.audit_judge

@@ -16,6 +16,10 @@ MAX_FAULTS = 20
 """Faults that one message lists."""
 
 
+class BadRowError(Exception):
+    """What is wrong with one line."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One prompt's fields, and where they stand (`file:line`)."""
@@ -44,6 +48,15 @@ def read_rows(source: PromptSource, base_dir: Path) -> list[Row]:
 
 def _read_jsonl(file: Path) -> list[Row]:
     return _parse_lines(file, _parse_object)
+
+
+def read_objects(file: Path, make_fields: Callable[[dict[str, Any]], Mapping[str, str]]) -> list[Row]:
+    """One JSON object a line; `make_fields` makes it into fields and raises BadRowError for what is wrong with it.
+
+    Raises:
+        UserError: one line per fault, each with file and line.
+    """
+    return _parse_lines(file, lambda line: make_fields(_load_object(line)))
 
 
 def _read_package_lines(source: PackageLinesSource) -> list[Row]:
@@ -86,7 +99,7 @@ def _parse_lines(file: Path, parse: Callable[[str], Mapping[str, str]]) -> list[
                 rows.append(Row(parse(text), where))
         except UnicodeDecodeError as error:
             faults.append(f"{where}: not UTF-8 text (byte {error.start + 1} of the line); save the file as UTF-8")
-        except _BadRowError as error:
+        except BadRowError as error:
             faults.append(f"{where}: {error}")
     if not faults and not rows:
         faults.append(f"{file}: no prompts in it; write one a line")
@@ -101,44 +114,44 @@ def raise_faults(faults: list[str]) -> None:
         raise UserError("\n".join(faults[:MAX_FAULTS] + more))
 
 
-class _BadRowError(Exception):
-    """What is wrong with one line."""
-
-
 def _parse_document(line: str, max_words: int | None) -> Mapping[str, str]:
     return {"text": line if max_words is None else " ".join(line.split()[:max_words])}
 
 
 def _parse_object(line: str) -> Mapping[str, str]:
+    return {key: _as_text(key, value) for key, value in _load_object(line).items()}
+
+
+def _load_object(line: str) -> dict[str, Any]:
     try:
         row = json.loads(line, object_pairs_hook=_no_twins, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        raise _BadRowError(f"not valid JSON ({error.msg} at character {error.pos + 1})") from error
+        raise BadRowError(f"not valid JSON ({error.msg} at character {error.pos + 1})") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
-        raise _BadRowError(f"JSON that cannot be read ({error})") from error
+        raise BadRowError(f"JSON that cannot be read ({error})") from error
     if not isinstance(row, dict):
-        raise _BadRowError("not a JSON object; write one {...} a line")
-    return {key: _as_text(key, value) for key, value in row.items()}
+        raise BadRowError("not a JSON object; write one {...} a line")
+    return row
 
 
 def _no_constant(name: str) -> None:
-    raise _BadRowError(f"not valid JSON ({name} is no number)")
+    raise BadRowError(f"not valid JSON ({name} is no number)")
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) < len(pairs):
         twin = next(key for key in row if sum(key == other for other, _ in pairs) > 1)
-        raise _BadRowError(f"key {twin!r} twice in one object")
+        raise BadRowError(f"key {twin!r} twice in one object")
     return row
 
 
 def _as_text(key: str, value: Any) -> str:
     if not isinstance(value, str | int | float):
-        raise _BadRowError(f"{key!r} is {_KIND_OF[type(value)]}; a field is text, a number or true/false")
+        raise BadRowError(f"{key!r} is {_KIND_OF[type(value)]}; a field is text, a number or true/false")
     text = value if isinstance(value, str) else json.dumps(value)
     if any("\ud800" <= char <= "\udfff" for char in key + text):
-        raise _BadRowError(f"{key!r} holds half of a surrogate pair; write the whole character")
+        raise BadRowError(f"{key!r} holds half of a surrogate pair; write the whole character")
     return text
 
 
