@@ -8,27 +8,8 @@ from pydantic import Field
 
 from rewards.judge_config import JudgeConfig
 from rewards.strict import StrictModel
-
-AdvantageKind = Literal["constant", "mean", "mean_std", "batch_std", "rloo", "rank_quantile"]
-
-
-class ObjectiveConfig(StrictModel):
-    """The policy loss. `kind` is a preset over the knobs below; a knob that is set wins over the preset.
-
-    Presets (`rl/objectives.py`): grpo (token ratio, clip 0.2/0.2, mean over tokens of an answer then over answers),
-    dr_grpo (same ratio, sum over tokens / constant), dapo (clip 0.2/0.28, mean over all tokens of the batch).
-    """
-
-    kind: Literal["grpo", "dr_grpo", "dapo"] = "dapo"
-    advantage: AdvantageKind | None = None
-    """Default: the preset's, or what the rewards call for. A conflict is refused."""
-    clip_low: Annotated[float, Field(gt=0, lt=1)] | None = None
-    clip_high: Annotated[float, Field(gt=0)] | None = None
-    aggregation: Literal["token", "sequence", "constant"] | None = None
-    constant_tokens: Annotated[int, Field(ge=1)] | None = None
-    """Divisor per answer of `aggregation: constant`; default: rollouts.max_tokens."""
-    kl_coef: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the k3 divergence from the frozen starting model; 0 keeps no reference."""
+from rl.objective_config import AdvantageKind as AdvantageKind
+from rl.objective_config import ObjectiveConfig as ObjectiveConfig
 
 
 class OptimizerConfig(StrictModel):

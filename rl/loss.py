@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from rl.metrics import Max, Mean, Metric, Sum
-from rl.objectives import Objective, RatioLevel, compute_normalizers
+from rl.objective_config import RatioLevel
+from rl.objectives import Objective, compute_normalizers
 
 MAX_LOG_RATIO = 20.0
 """Log-ratios are cut to +-20 before exp: far outside any clip range, and float32 stays finite."""

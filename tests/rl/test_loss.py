@@ -13,7 +13,8 @@ from torch import Tensor
 
 from rl.loss import MAX_LOG_RATIO, policy_loss
 from rl.metrics import Metric, merge, summarize
-from rl.objectives import Aggregation, Objective, RatioLevel, compute_normalizers
+from rl.objective_config import Aggregation, RatioLevel
+from rl.objectives import Objective, compute_normalizers
 from tests.rl.oracles import slow_policy_loss
 
 LEVELS: tuple[RatioLevel, ...] = ("token", "segment", "sequence")

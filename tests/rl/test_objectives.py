@@ -11,6 +11,7 @@ from rewards.errors import UserError
 from rl.config import AdvantageKind, ObjectiveConfig
 from rl.objectives import PRESETS, Objective, RewardKind, compute_normalizers, resolve_objective
 
+OWN_ADVANTAGE = {"rloo": "rloo", "reinforce_pp": "whiten", "reinforce_pp_baseline": "batch_std"}
 PRESET_KINDS = get_args(ObjectiveConfig.model_fields["kind"].annotation)
 
 
@@ -51,9 +52,16 @@ def test_a_knob_that_is_set_wins() -> None:
 @pytest.mark.parametrize("shrunk", [False, True])
 def test_the_default_advantage_follows_the_rewards(kind: str, shrunk: bool) -> None:
     config = ObjectiveConfig.model_validate({"kind": kind})
-    assert resolve(config, reward_kind="win_probability", shrunk=shrunk).advantage == "constant"
-    assert resolve(config, reward_kind="score", shrunk=shrunk).advantage == "mean"
-    assert resolve(config, reward_kind="metric", shrunk=True).advantage == "mean"
+    if kind in OWN_ADVANTAGE:
+        for reward_kind in get_args(RewardKind):
+            assert resolve(config, reward_kind=reward_kind, shrunk=shrunk).advantage == OWN_ADVANTAGE[kind]
+        return
+    segments = PRESETS[config.kind].uses_segments
+    if kind != "focal":
+        expected = "mean" if segments else "constant"
+        assert resolve(config, reward_kind="win_probability", shrunk=True).advantage == expected
+        assert resolve(config, reward_kind="score", shrunk=shrunk).advantage == "mean"
+        assert resolve(config, reward_kind="metric", shrunk=True).advantage == "mean"
 
 
 @pytest.mark.parametrize("advantage", ["mean_std", "rank_quantile"])
