@@ -204,7 +204,7 @@ class Trainer:
 
     async def _learn(self, step: int, groups: list[Group], scores: list[GroupScore]) -> dict[str, float]:
         self._enter("learn", step)
-        batch = build_train_batch(groups, scores, advantage=self.objective.advantage, min_group=self.rl.min_group)
+        batch = build_train_batch(groups, scores, objective=self.objective, min_group=self.rl.min_group)
         metrics = dict(batch.metrics) | dict(self.describe(groups, scores))
         self._judge_calls += sum(score.num_calls for score in scores)
         if (reason := self._reason_to_skip(batch)) is not None:
