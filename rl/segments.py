@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rewards.types import GroupScore
+from rewards.types import GroupScore, Segment
 from rl.advantages import Float64Array, compute_advantages
 from rl.objectives import Objective
 from rollouts.types import BoolArray, FloatArray, Group, IntArray, Rollout
@@ -67,7 +67,7 @@ def build_segment_advantages(
         for slot, rollout in enumerate(group.rollouts):
             if rollout is None or score.rewards[slot] is None or dropped_P[p]:
                 continue
-            for segment in rollout.parsed.segments:
+            for segment in _known(rollout, names):
                 reward = _reward(group, score, segment.name, slot)
                 rewards_PGS[p, slot, segment.id] = np.nan if reward is None else reward
     too_few_PS = (~np.isnan(rewards_PGS)).sum(axis=1) < min_group
@@ -102,7 +102,7 @@ def lay_over_tokens(
     advantages_T = np.zeros(rollout.num_tokens, dtype=np.float32)
     segment_ids_T = np.full(rollout.num_tokens, -1, dtype=np.int32)
     for segment in rollout.parsed.segments:
-        if scored_S[segment.id]:
+        if segment.id < len(scored_S) and scored_S[segment.id]:
             advantages_T[segment.start : segment.end] = advantages_S[segment.id]
             segment_ids_T[segment.start : segment.end] = segment.id
     return np.where(rollout.loss_mask, advantages_T, np.float32(0.0)), segment_ids_T
@@ -113,7 +113,7 @@ def segment_metrics(groups: Sequence[Group], built: SegmentAdvantages) -> dict[s
     lengths: dict[int, list[int]] = {}
     for group in groups:
         for rollout in group.rollouts:
-            for segment in rollout.parsed.segments if rollout is not None else ():
+            for segment in _known(rollout, built.names):
                 lengths.setdefault(segment.id, []).append(segment.end - segment.start)
     metrics: dict[str, float] = {}
     for s, name in enumerate(built.names):
@@ -133,14 +133,20 @@ def segment_metrics(groups: Sequence[Group], built: SegmentAdvantages) -> dict[s
 
 
 def _names(groups: Sequence[Group], scores: Sequence[GroupScore]) -> tuple[str, ...]:
-    """By id, of the segments that rollouts have in groups with rewards per segment; "" for an id that nobody has."""
+    """By id, of the segments that rollouts have and rewards name; "" for an id in between that has no reward."""
     names: dict[int, str] = {}
     for group, score in zip(groups, scores, strict=True):
         for rollout in group.rollouts:
-            for segment in rollout.parsed.segments if rollout is not None and score.segment_rewards else ():
-                if names.setdefault(segment.id, segment.name) != segment.name:
+            for segment in rollout.parsed.segments if rollout is not None else ():
+                if segment.name in score.segment_rewards and names.setdefault(segment.id, segment.name) != segment.name:
                     raise ValueError(f"segment {segment.id} is {names[segment.id]!r} and {segment.name!r}")
     return tuple(names.get(s, "") for s in range(max(names, default=-1) + 1))
+
+
+def _known(rollout: Rollout | None, names: Sequence[str]) -> list[Segment]:
+    """A rollout's segments that have rewards."""
+    segments = rollout.parsed.segments if rollout is not None else ()
+    return [segment for segment in segments if segment.id < len(names) and names[segment.id] == segment.name]
 
 
 def _reward(group: Group, score: GroupScore, name: str, slot: int) -> float | None:

@@ -71,6 +71,8 @@ class SyntheticPools(StrictModel):
     relevant: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (2, 4)
     """Fewest and most relevant items of a pool."""
     num_topics: Annotated[int, Field(ge=2, le=64)] = 8
+    num_queries: Annotated[int, Field(ge=1)] | None = None
+    """So many of the topics are asked for; default: all. With 1 the query says nothing and the items say it all."""
     topics_per_item: Annotated[int, Field(ge=1, le=8)] = 2
     match_relevant: Annotated[float, Field(ge=0, le=1)] = 0.8
     """Chance that a topic which a relevant item shows is the query's; otherwise it is any other one."""
@@ -80,6 +82,8 @@ class SyntheticPools(StrictModel):
     @model_validator(mode="after")
     def _has_others(self) -> Self:
         low, high = self.relevant
+        if self.num_queries is not None and self.num_queries > self.num_topics:
+            raise ValueError(f"num_queries {self.num_queries} is more than num_topics {self.num_topics}")
         if not low <= high < self.pool_size:
             raise ValueError(f"relevant {low} to {high} of {self.pool_size} items: needs low <= high < pool_size")
         return self

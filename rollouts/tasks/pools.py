@@ -53,7 +53,7 @@ def topic_name(number: int) -> str:
 def _synthetic_pool(source: SyntheticPools, number: int) -> dict[str, str]:
     """Pool `number`, by itself: more pools are the same pools and others. Ids and places say nothing of relevance."""
     rng = np.random.default_rng([_POOL_STREAM, source.seed, number])
-    topic = int(rng.integers(source.num_topics))
+    topic = int(rng.integers(source.num_queries or source.num_topics))
     low, high = source.relevant
     relevant = {item_name(n) for n in rng.permutation(source.pool_size)[: rng.integers(low, high + 1)].tolist()}
     items: list[tuple[str, str]] = []
