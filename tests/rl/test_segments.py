@@ -177,7 +177,7 @@ def test_one_id_with_two_names_is_a_bug() -> None:
     twisted = replace(other, parsed=ParsedAnswer(segments=(Segment(0, "rank", 0, 5),)))
     mixed = replace(group(BOTH, BOTH), rollouts=(rollouts[0], twisted))
     with pytest.raises(ValueError, match="segment 0 is 'slate' and 'rank'"):
-        build([mixed], [scored([1.0, 0.0], slate=[1.0, 0.0])])
+        build([mixed], [scored([1.0, 0.0], slate=[1.0, 0.0], rank=[1.0, 0.0])])
 
 
 def test_figures_are_means_over_those_that_have_them() -> None:

@@ -32,7 +32,7 @@ def ids_of(tokenizer: PreTrainedTokenizerBase, *pieces: str | int | bytes) -> np
         if isinstance(piece, int):
             ids.append(piece)
         elif isinstance(piece, bytes):
-            ids += tokenizer.convert_tokens_to_ids([byte_token(byte) for byte in piece])
+            ids += [tokenizer.get_vocab()[byte_token(byte)] for byte in piece]
         else:
             ids += tokenizer.encode(piece, add_special_tokens=False)
     return np.array(ids, dtype=np.int32)
