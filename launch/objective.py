@@ -44,4 +44,5 @@ def recipe_objective(recipe: Recipe) -> Objective:
         shrunk=is_shrunk(recipe.rewards),
         max_tokens=recipe.rollouts.max_tokens,
         has_segments=has_segments(recipe),
+        updates_per_step=recipe.rl.updates_per_step,
     )

@@ -67,9 +67,19 @@ def _count(number: int, noun: str) -> str:
 def _objective(plan: Plan) -> str:
     objective = plan.objective
     constant = f" / {objective.constant_tokens} tokens" if objective.constant_tokens else ""
-    kl = f", k3 KL x {objective.kl_coef}" if objective.kl_coef else ""
-    clip = f"clip {objective.clip_low}/{objective.clip_high}"
-    return f"{objective.kind}: advantage {objective.advantage}, {clip}, mean by {objective.aggregation}{constant}{kl}"
+    kl = f", {objective.kl_estimator} KL x {objective.kl_coef} in the {objective.kl_in}" if objective.kl_coef else ""
+    entropy = f", entropy bonus x {objective.entropy_coef}" if objective.entropy_coef else ""
+    if objective.disco:
+        knobs = objective.disco
+        held = f"KL held under {knobs.kl_limit} by {knobs.kl_penalty:g}"
+        return f"{objective.kind}: pairs weighed by {knobs.score}, tau {knobs.tau:g}, {held}{kl}{entropy}"
+    clips = f" {objective.clip_low}/{objective.clip_high}" if objective.surrogate in ("clip", "cispo", "gmpo") else ""
+    level = "" if objective.ratio_level == "token" else f" of the {objective.ratio_level}'s ratio"
+    weights = f", segments x {list(objective.segment_weights)}" if objective.segment_weights else ""
+    return (
+        f"{objective.kind}: advantage {objective.advantage}, {objective.surrogate}{clips}{level}, "
+        f"mean by {objective.aggregation}{constant}{weights}{kl}{entropy}"
+    )
 
 
 def _model(facts: ModelFacts) -> str:

@@ -122,3 +122,21 @@ def rule_of(kind: str, context: Mapping[str, Any], message: str) -> str:
         return PATTERN_RULES.get(context["pattern"], f"must match {context['pattern']}")
     template = _RULES.get(kind)
     return template.format_map(context) if template else one_line(message[:1].lower() + message[1:])
+
+
+_BREAKS_RATIO = (
+    "is not offered: the learner compares its probability of each token with the one that it was sampled with, and "
+)
+_CUT_BACK = _BREAKS_RATIO + "vLLM's are from after this cut, the learner's from before it"
+_PENALISED = _BREAKS_RATIO + "vLLM's are from after this penalty, the learner's from before it"
+_SAMPLE_WIDELY = "remove it; rollouts.temperature reaches both sides"
+
+REFUSED_KEYS = {
+    key: (rule, _SAMPLE_WIDELY)
+    for keys, rule in (
+        (("top_p", "top_k", "min_p", "typical_p"), _CUT_BACK),
+        (("repetition_penalty", "presence_penalty", "frequency_penalty"), _PENALISED),
+    )
+    for key in keys
+}
+"""Keys of other frameworks' sampling that training leaves out on purpose: (rule, cure)."""

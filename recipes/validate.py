@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from recipes.messages import Fault, RecipeError, did_you_mean, listing, nearest, rule_of, show_value
+from recipes.messages import REFUSED_KEYS, Fault, RecipeError, did_you_mean, listing, nearest, rule_of, show_value
 from recipes.nodes import Node, deepest, plain
 from recipes.schema import Recipe
 from recipes.walk import Place, key_places, kind_of, place_of
@@ -37,7 +37,9 @@ def _faults_of(error: Mapping[str, Any], tree: Node) -> Iterator[Fault]:
             yield fault_at(tree, path, rule)
         return
     place = place_of(Recipe, error["loc"])
-    if kind == "extra_forbidden":
+    if kind == "extra_forbidden" and place.path[0] == "rollouts" and place.path[-1] in REFUSED_KEYS:
+        yield fault_at(tree, place.path, *REFUSED_KEYS[str(place.path[-1])])
+    elif kind == "extra_forbidden":
         yield fault_at(tree, place.path, UNKNOWN_KEY, _hint_for_key(place))
     elif kind in ("union_tag_invalid", "union_tag_not_found"):
         kinds = [str(kind_of(section)) for section in place.below]

@@ -11,6 +11,7 @@ Shapes: P prompts (groups), G rollout slots of a group, S segments. float64 thro
 | mean_std      | (r - mean) / std (GRPO, arXiv 2402.03300)                                                          |
 | batch_std     | (r - mean) / root mean square of all centred rewards of the batch (Lite-PPO, arXiv 2508.08221)     |
 | rloo          | r - mean of the others = N/(N-1) (r - mean) (arXiv 2402.14740)                                     |
+| whiten        | (r - mean) / std over the whole batch, groups or not (REINFORCE++, arXiv 2501.03262)               |
 | rank_quantile | as `constant`, of the rank mapped to [0, 1], ties share the mean rank (ArenaRL, arXiv 2601.06487)  |
 
 std is the population's (divisor N): a perfect order then gets the same advantages from `constant`, `mean_std` and
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rl.config import AdvantageKind
+from rl.objective_config import AdvantageKind
 
 Float64Array = npt.NDArray[np.float64]
 Int64Array = npt.NDArray[np.int64]
@@ -42,8 +43,8 @@ def compute_advantages(
 
     Args:
         rewards_PG: [P, G] or [P, G, S], raw, higher is better. NaN = unscored or padding: left out of every mean, std
-            and count. Each segment is normalised by itself, `batch_std` included.
-        kind: see the table above. `batch_std` needs the whole optimizer batch in one call.
+            and count. Each segment is normalised by itself, by the batch's std too.
+        kind: see the table above. `batch_std` and `whiten` need the whole optimizer batch in one call.
         baseline_ids_PG: [P, G] integers; rollouts of a prompt with equal ids share a baseline. Default: all of them.
 
     Raises:
@@ -83,6 +84,8 @@ def _number_baselines(shape: tuple[int, ...], baseline_ids_PG: npt.ArrayLike | N
 
 def _normalise(values: Float64Array, baselines: Int64Array, kind: AdvantageKind) -> Float64Array:
     """Advantages of scored rollouts, given flat with the number of their baseline."""
+    if kind == "whiten":
+        return _normalise(values, np.zeros_like(baselines), "mean_std")
     counts = np.bincount(baselines)
     largest = np.zeros(len(counts))
     np.maximum.at(largest, baselines, np.abs(values))

@@ -29,9 +29,10 @@ from rewards.errors import RunStopped
 from rl import checkpoint
 from rl.batching import MicroBatch, build_micro_batches, split_updates, teaching_rollouts
 from rl.config import RLConfig
+from rl.disco import disco_pass
 from rl.loss import policy_loss
 from rl.metrics import Mean, Metric, Sum, merge, summarize
-from rl.objectives import Objective, compute_normalizers
+from rl.objectives import Disco, Objective, compute_normalizers
 from rl.optimizer import build_optimizer, lr_at
 from rl.policy import Policy, load_policy
 from rl.types import TrainGroup
@@ -107,8 +108,9 @@ class Learner:
         """Learn from a batch: `updates_per_step` optimizer updates, each on its share of the groups.
 
         Returns the same metrics on every rank: those of `policy_loss`, losses and `rl/grad_norm` averaged over updates,
-        `rl/lr`, `rl/num_forward_tokens`, `time/forward_backward_s`, `time/update_s`. The logprob gap compares the
-        engine with the weights before the first update.
+        `rl/lr`, `rl/num_forward_tokens`, `time/forward_backward_s`, `time/update_s`; under `disco` `rl/disco_loss`,
+        `rl/disco_kl` and `rl/num_groups_without_pairs` too. The `sync/` metrics compare the engine with the weights
+        before the first update.
 
         Raises:
             RunStopped: the loss or the gradient is not finite; the weights are as they were before that update.
@@ -117,8 +119,11 @@ class Learner:
         for group in self._basic_optimizer.param_groups:
             group["lr"] = lr
         parts = split_updates(groups, self.config.updates_per_step)
-        old = [self.logprobs(part) if len(parts) > 1 else None for part in parts]
+        recompute = len(parts) > 1 and not self.objective.bypass
+        old = [self.logprobs(part) if recompute else None for part in parts]
         metrics = [self._update(part, old_logprobs) for part, old_logprobs in zip(parts, old, strict=True)]
+        if not recompute:  # later updates saw the engine beside weights that had moved on
+            metrics[1:] = [{key: m[key] for key in m if not key.startswith("sync/")} for m in metrics[1:]]
         self.num_steps_done += 1
         return summarize(merge(metrics)) | {"rl/lr": lr}
 
@@ -130,10 +135,13 @@ class Learner:
             objective=self.objective,
         )
         started = time.perf_counter()
+        facts: dict[str, Metric] = {}
+        if self.objective.disco is not None:
+            groups, facts = self._weigh_pairs(groups, old, self.objective.disco)
         parts: list[dict[str, Metric]] = []
         num_tokens = 0
-        # Without a KL term, rollouts without an advantage have no part in the gradient; the normalisers count them.
-        only = teaching_rollouts(groups) if self.objective.kl_coef == 0 else None
+        # Rollouts that have no part in the gradient need no pass; the normalisers count them.
+        only = None if self.objective.all_rollouts_teach else teaching_rollouts(groups)
         for batch in self._micro_batches(groups, only=only):
             loss, metrics = self._loss(batch, normalizers_S, old)
             # DeepSpeed averages over ranks; the normalisers are those of the whole batch, so a sum is wanted.
@@ -155,6 +163,7 @@ class Learner:
         per_update = losses | {"rl/grad_norm": norm}
         return (
             metrics
+            | facts
             | {key: Mean(value, 1) for key, value in per_update.items()}
             | {
                 "rl/num_forward_tokens": Sum(sum(tokens for _, tokens, _ in gathered)),
@@ -163,11 +172,22 @@ class Learner:
             }
         )
 
+    def _weigh_pairs(
+        self, groups: Sequence[TrainGroup], old: Sequence[np.ndarray] | None, knobs: Disco
+    ) -> tuple[Sequence[TrainGroup], dict[str, Metric]]:
+        """The pass before the loss: scores of every answer on all ranks, so that each group is whole on each."""
+        found = disco_pass(groups, self.logprobs(groups), old, knobs=knobs)
+        return found.groups, {
+            "rl/disco_loss": Mean(found.loss, 1),
+            "rl/disco_kl": Mean(found.kl, 1),
+            "rl/num_groups_without_pairs": Sum(found.num_groups_without_pairs),
+        }
+
     def _loss(
         self, batch: MicroBatch, normalizers_S: np.ndarray, old: Sequence[np.ndarray] | None
     ) -> tuple[Tensor, dict[str, Metric]]:
         ref_logprobs_BT = None
-        if self._reference is not None:
+        if self._reference is not None and self.objective.loss_kl_coef > 0:
             with torch.no_grad():
                 ref_logprobs_BT, _ = self._reference(batch)
         logprobs_BT, entropy_BT = self._engine(batch, with_entropy=True)

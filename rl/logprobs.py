@@ -3,8 +3,9 @@
 Shapes: N answer tokens, H hidden size, V vocabulary, C tokens of a chunk.
 
     forward    logits_CV = hidden_CH @ weight_VH.T / temperature  ->  logprob_N, logsumexp_N; logits_CV are dropped
-    backward   logits_CV again, then d logits = g (onehot - softmax) / temperature
+    backward   logits_CV again, then d logits = (g (onehot - softmax) - h softmax (log softmax + entropy)) / temperature
 
+where g and h are the gradients of logprob and entropy.
 So at most C x V logits exist at a time, at the price of computing them twice.
 """
 
@@ -57,9 +58,9 @@ def chunked_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """log softmax(hidden @ weight.T / temperature) at the labels, and the entropy of that distribution.
 
-    Returns logprobs_N and entropy_N in nats, float32 (float64 for float64 input). Only logprobs_N carry a gradient, to
-    hidden and weight; entropy_N is zero unless asked for. Softmax is in float32; the weight's gradient is summed over
-    chunks in float32. At most `chunk` x V logits exist at a time.
+    Returns logprobs_N and entropy_N in nats, float32 (float64 for float64 input). Both carry a
+    gradient to hidden and weight; entropy_N is zero, without one, unless asked for. Softmax is in float32; the weight's
+    gradient is summed over chunks in float32. At most `chunk` x V logits exist at a time.
     """
     return _ChunkedLogprobs.apply(hidden_NH, weight_VH, labels_N, temperature, chunk, with_entropy)
 
@@ -85,23 +86,31 @@ class _ChunkedLogprobs(torch.autograd.Function):
             logsumexp_N[part] = largest_C + total_C.log()
             if entropy:
                 entropy_N[part] = total_C.log() - torch.linalg.vecdot(weights_CV, shifted_CV) / total_C
-        ctx.save_for_backward(hidden_NH, weight_VH, labels_N, logsumexp_N)
+        ctx.save_for_backward(hidden_NH, weight_VH, labels_N, logsumexp_N, entropy_N)
         ctx.temperature, ctx.chunk = temperature, chunk
-        ctx.mark_non_differentiable(entropy_N)
+        ctx.set_materialize_grads(False)
+        if not entropy:
+            ctx.mark_non_differentiable(entropy_N)
         return logprobs_N, entropy_N
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> Any:  # type: ignore[override]
-        grad_N: Tensor = grad_outputs[0]
-        hidden_NH, weight_VH, labels_N, logsumexp_N = ctx.saved_tensors
+        hidden_NH, weight_VH, labels_N, logsumexp_N, entropy_N = ctx.saved_tensors
+        grad_N: Tensor = torch.zeros_like(logsumexp_N) if grad_outputs[0] is None else grad_outputs[0]
+        grad_entropy_N: Tensor | None = None if grad_outputs[1] is None else grad_outputs[1] / ctx.temperature
         grad_hidden_NH = torch.empty_like(hidden_NH) if ctx.needs_input_grad[0] else None
         grad_weight_VH: Tensor | None = None
         grad_N = grad_N / ctx.temperature
         for start in range(0, len(labels_N), ctx.chunk):
             part = slice(start, start + ctx.chunk)
             d_logits_CV = _logits(hidden_NH[part], weight_VH, ctx.temperature, logsumexp_N.dtype)
-            d_logits_CV.sub_(logsumexp_N[part, None]).exp_().mul_(-grad_N[part, None])
+            d_logits_CV.sub_(logsumexp_N[part, None])
+            if grad_entropy_N is None:
+                d_logits_CV.exp_().mul_(-grad_N[part, None])
+            else:
+                scale_CV = grad_entropy_N[part, None] * (d_logits_CV + entropy_N[part, None]) + grad_N[part, None]
+                d_logits_CV.exp_().mul_(-scale_CV)
             d_logits_CV.scatter_add_(1, labels_N[part, None], grad_N[part, None])
             d_logits_CV = d_logits_CV.to(hidden_NH.dtype)
             if grad_hidden_NH is not None:

@@ -6,10 +6,14 @@ in `_max`, counts begin with `num_`. `policy_loss` reports, over loss tokens and
     rl/loss  rl/policy_loss            Sum: with and without the KL term, divided by the whole batch's normalisers
     rl/num_tokens                      Sum
     rl/ratio  rl/ratio_max             Mean, Max: current policy over the one at the start of the batch
-    rl/clip_fraction                   Mean: share of tokens whose policy gradient the clip removed
-    rl/kl  rl/entropy                  Mean: k3 divergence from the reference; present where they are asked for
+    rl/clip_fraction                   Mean: share of tokens whose policy gradient the clip removed (cispo: cut)
+    rl/segment_0_ratio  .._clip_fraction, and of segment 1: the same of one segment's tokens, for segment objectives
+    rl/kl  rl/entropy                  Mean: the estimated divergence from the reference; where they are asked for
+    rl/off_policy_weight  .._masked_fraction   Mean: weights as applied, and the share that is 0; where there are some
     sync/logprob_gap  .._gap_max       Mean, Max: |learner - engine| logprob of the sampled tokens
+    sync/mismatch_ratio  .._ratio_max  Mean, Max: learner's over engine's probability, before any cut
     sync/mismatch_k3                   Mean: k3 estimate of KL(engine || learner)
+    sync/mismatch_ess_fraction         EffectiveShare of those ratios
 """
 
 from __future__ import annotations
@@ -64,7 +68,23 @@ class Max:
         return None if self.value == -np.inf else self.value
 
 
-Metric: TypeAlias = Sum | Mean | Max
+@dataclass(frozen=True, slots=True)
+class EffectiveShare:
+    """Effective number of equally weighted things over their number, (sum w)^2 / (n sum w^2), in (0, 1]."""
+
+    total: float
+    squares: float
+    count: float
+
+    def merged(self, other: EffectiveShare) -> EffectiveShare:
+        return EffectiveShare(self.total + other.total, self.squares + other.squares, self.count + other.count)
+
+    @property
+    def result(self) -> float | None:
+        return self.total**2 / (self.squares * self.count) if self.count else None
+
+
+Metric: TypeAlias = Sum | Mean | Max | EffectiveShare
 
 
 def merge(parts: Iterable[Mapping[str, Metric]]) -> dict[str, Metric]:
@@ -86,6 +106,8 @@ def _merge_two(key: str, a: Metric, b: Metric) -> Metric:
     if isinstance(a, Mean) and isinstance(b, Mean):
         return a.merged(b)
     if isinstance(a, Max) and isinstance(b, Max):
+        return a.merged(b)
+    if isinstance(a, EffectiveShare) and isinstance(b, EffectiveShare):
         return a.merged(b)
     raise TypeError(f"metric {key!r} is {type(a).__name__} in one part and {type(b).__name__} in another")
 

@@ -84,17 +84,17 @@ def _whole(groups: Sequence[Group], built: TrainAdvantages) -> list[TrainGroup]:
     """One advantage per rollout, on every token."""
     train_groups: list[TrainGroup] = []
     for p, group in enumerate(groups):
-        rollouts = tuple(
-            _train_rollout(
+        rollouts = {
+            slot: _train_rollout(
                 rollout,
                 np.where(rollout.loss_mask, np.float32(built.advantages_PG[p, slot]), np.float32(0.0)),
                 np.full(rollout.num_tokens, -1, dtype=np.int32),
             )
             for slot, rollout in enumerate(group.rollouts)
             if rollout is not None and built.scored_PG[p, slot] and rollout.num_tokens > 0
-        )
+        }
         if rollouts:
-            train_groups.append(TrainGroup(p, group.prompt_token_ids, rollouts))
+            train_groups.append(TrainGroup(p, group.prompt_token_ids, tuple(rollouts.values()), tuple(rollouts)))
     return train_groups
 
 
@@ -103,13 +103,15 @@ def _segmented(groups: Sequence[Group], built: SegmentAdvantages | None) -> list
     train_groups: list[TrainGroup] = []
     for p, group in enumerate(groups if built is not None else ()):
         assert built is not None
-        rollouts = tuple(
-            _train_rollout(rollout, *lay_over_tokens(rollout, built.advantages_PGS[p, slot], built.scored_PGS[p, slot]))
+        rollouts = {
+            slot: _train_rollout(
+                rollout, *lay_over_tokens(rollout, built.advantages_PGS[p, slot], built.scored_PGS[p, slot])
+            )
             for slot, rollout in enumerate(group.rollouts)
             if rollout is not None and built.scored_PGS[p, slot].any() and rollout.num_tokens > 0
-        )
+        }
         if rollouts:
-            train_groups.append(TrainGroup(p, group.prompt_token_ids, rollouts))
+            train_groups.append(TrainGroup(p, group.prompt_token_ids, tuple(rollouts.values()), tuple(rollouts)))
     return train_groups
 
 

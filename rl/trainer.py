@@ -15,8 +15,11 @@ import math
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any, Protocol
+
+import numpy as np
 
 from rewards.errors import RunStopped
 from rewards.types import GroupKey, GroupScore, GroupSink, Prior
@@ -24,7 +27,9 @@ from rl.config import EvaluationConfig, RLConfig
 from rl.evaluation import judge_agreement
 from rl.events import EventSink, Note, Phase, PhaseStarted, RunDone, StepDone
 from rl.heldout import Games, Pair, judge_pairs, judged_alone, pair_answers, tally
+from rl.kl_reward import kl_sums, take_off_rewards
 from rl.objectives import Objective
+from rl.shaping import shape_groups
 from rl.train_batch import TrainBatch, build_train_batch
 from rl.types import TrainGroup
 from rollouts.types import Group, GroupRequest
@@ -46,6 +51,7 @@ class Learner(Protocol):
     """What the loop needs from the learner's ranks. `sync` brings every engine to the learner's weights."""
 
     async def step(self, groups: Sequence[TrainGroup]) -> dict[str, float]: ...
+    async def logprobs(self, groups: Sequence[TrainGroup], *, reference: bool = False) -> list[np.ndarray]: ...
     async def sync(self, version: int, *, verify: bool) -> dict[str, float]: ...
     async def save(self, path: Any, extra: Mapping[str, Any]) -> None: ...
 
@@ -204,7 +210,7 @@ class Trainer:
 
     async def _learn(self, step: int, groups: list[Group], scores: list[GroupScore]) -> dict[str, float]:
         self._enter("learn", step)
-        batch = build_train_batch(groups, scores, objective=self.objective, min_group=self.rl.min_group)
+        batch = self._build(groups, scores)
         metrics = dict(batch.metrics) | dict(self.describe(groups, scores))
         self._judge_calls += sum(score.num_calls for score in scores)
         if (reason := self._reason_to_skip(batch)) is not None:
@@ -213,9 +219,25 @@ class Trainer:
         if self.colocated:
             await self.engines.sleep()
             self._asleep = True
+        batch = await self._shape(batch, groups, scores)
+        metrics |= batch.metrics
         metrics |= await self.learner.step(batch.groups)
         check_gap(metrics, self.rl.max_logprob_gap, step)
         return metrics | {"rl/skipped": 0.0}
+
+    def _build(self, groups: list[Group], scores: list[GroupScore]) -> TrainBatch:
+        return build_train_batch(groups, scores, objective=self.objective, min_group=self.rl.min_group)
+
+    async def _shape(self, batch: TrainBatch, groups: list[Group], scores: list[GroupScore]) -> TrainBatch:
+        """The batch as the objective wants it: the divergence off the rewards, and what `rl/shaping.py` does."""
+        if self.objective.reward_kl_coef > 0:
+            policy = await self.learner.logprobs(batch.groups)
+            reference = await self.learner.logprobs(batch.groups, reference=True)
+            sums = kl_sums(batch.groups, policy, reference, self.objective.kl_estimator)
+            scores = take_off_rewards(scores, sums, self.objective.reward_kl_coef)
+            batch = self._build(groups, scores)
+            batch = replace(batch, metrics=batch.metrics | {"reward/kl": fmean(sums.values())})
+        return replace(batch, groups=shape_groups(batch.groups, scores, self.objective))
 
     def _reason_to_skip(self, batch: TrainBatch) -> str | None:
         if not batch.groups:

@@ -27,6 +27,10 @@ class OffPolicy:
     high: float = 2.0
     geometric_band: tuple[float, float] | None = None
 
+    @property
+    def is_active(self) -> bool:
+        return self.weight != "none" or self.geometric_band is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Disco:
@@ -84,3 +88,13 @@ class Objective:
     def loss_kl_coef(self) -> float:
         """Weight of the divergence inside the loss; 0 where it is taken off the rewards."""
         return self.kl_coef if self.kl_in == "loss" else 0.0
+
+    @property
+    def reward_kl_coef(self) -> float:
+        """Weight of the divergence that is taken off the rewards; 0 where it is in the loss."""
+        return self.kl_coef if self.kl_in == "reward" else 0.0
+
+    @property
+    def all_rollouts_teach(self) -> bool:
+        """True if rollouts without an advantage have a part in the gradient too."""
+        return self.loss_kl_coef > 0 or self.entropy_coef > 0

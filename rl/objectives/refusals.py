@@ -65,7 +65,9 @@ def _config_faults(config: ObjectiveConfig, preset: Preset) -> Iterator[tuple[st
     for key in ("kl_estimator", "kl_in"):
         if key in is_set and config.kl_coef == 0:
             yield key, "has no effect while kl_coef is 0; set that, or remove this"
-    if config.old_logprobs == "bypass" and surrogate in NO_RATIO:
+    if config.old_logprobs == "bypass" and config.kind == "disco":
+        yield "old_logprobs", "kind disco holds the policy near the learner's own old one; remove it"
+    elif config.old_logprobs == "bypass" and surrogate in NO_RATIO:
         yield "old_logprobs", f"surrogate {surrogate} reads no old logprobs; remove it"
     yield from _segment_faults(config, preset)
     yield from _off_policy_faults(config)
@@ -196,7 +198,7 @@ def _loss_faults(objective: Objective, updates_per_step: int) -> Iterator[tuple[
             f"reinforce knows no old policy, so rl.updates_per_step {updates_per_step} would learn off policy "
             "unnoticed; use surrogate: clip, or one update",
         )
-    if objective.disco is not None and objective.off_policy != type(objective.off_policy)():
+    if objective.disco is not None and objective.off_policy.is_active:
         yield "off_policy", "kind disco's scores are of whole answers; weights per token would tear them; remove it"
 
 

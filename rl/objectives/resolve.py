@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from rl.objective_config import (
     AdvantageKind,
     DiscoConfig,
@@ -33,7 +31,9 @@ SURROGATE_CLIPS: dict[Surrogate, tuple[float, float]] = {
 }
 """Where `surrogate` is set: those of the preset that it comes from; sapo and reinforce read none."""
 
-UNCLIPPED = (1.0, math.inf)
+UNCLIPPED = (1.0, 1e9)
+"""Ratios end at e^20, long before that."""
+
 SAPO_TAU = (1.0, 1.05)
 DISCO_TAU: dict[DiscoScore, float] = {"log_l": 10.0, "l_ratio": 1.0}
 MASK_BAND = (0.5, 5.0)

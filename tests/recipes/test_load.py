@@ -192,6 +192,18 @@ def test_overrides_reach_into_lists() -> None:
     ("override", "message"),
     [
         ("rl.num_step=5", "rl.num_step = 5: unknown key; did you mean 'num_steps'?"),
+        (
+            "rollouts.top_p=0.9",
+            "rollouts.top_p = 0.9: is not offered: the learner compares its probability of each token with the one "
+            "that it was sampled with, and vLLM's are from after this cut, the learner's from before it; remove it; "
+            "rollouts.temperature reaches both sides",
+        ),
+        (
+            "rollouts.repetition_penalty=1.1",
+            "rollouts.repetition_penalty = 1.1: is not offered: the learner compares its probability of each token "
+            "with the one that it was sampled with, and vLLM's are from after this penalty, the learner's from before "
+            "it; remove it; rollouts.temperature reaches both sides",
+        ),
         ("rl.lr=3", "rl.lr = 3: unknown key; did you mean 'rl.optimizer.lr'?"),
         ("rl.num_steps=x", "rl.num_steps = 'x': must be a whole number"),
         ("rl.num_steps=true", "rl.num_steps = true: must be a whole number"),
@@ -254,7 +266,10 @@ def test_an_override_that_is_not_yaml_is_refused() -> None:
         (
             "num_steps: 3",
             "num_steps: 3\n  objective: {kind: grpoo}",
-            "14: rl.objective.kind = 'grpoo': must be 'grpo', 'dr_grpo' or 'dapo'; did you mean 'grpo'?",
+            "14: rl.objective.kind = 'grpoo': must be 'grpo', 'dr_grpo', 'dapo', 'gspo', 'gspo_token', 'cispo', "
+            "'gmpo', 'sapo', 'rloo', 'reinforce_pp', 'reinforce_pp_baseline', 'f_grpo', 'rank_grpo', "
+            "'focal' or 'disco'; "
+            "did you mean 'grpo'?",
         ),
         (
             "num_steps: 3",

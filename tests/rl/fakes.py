@@ -141,6 +141,14 @@ class FakeLearner:
         self.learned.append(groups)
         return {"sync/logprob_gap": self.gap, "rl/loss": 0.5}
 
+    async def logprobs(self, groups: Sequence[TrainGroup], *, reference: bool = False) -> list[np.ndarray]:
+        """The policy gives every token -1, the reference -1 less a tenth of the rollout's slot."""
+        return [
+            np.full(len(rollout.token_ids), -1.0 - 0.1 * slot * reference, dtype=np.float32)
+            for group in groups
+            for slot, rollout in zip(group.slots, group.rollouts, strict=True)
+        ]
+
     async def sync(self, version: int, *, verify: bool) -> dict[str, float]:
         self.log.append(f"sync {version}")
         if version in self.syncs_that_break:

@@ -18,6 +18,11 @@ def slow_advantages(
     rewards: Rewards, kind: str, baseline_ids: Sequence[Sequence[int]] | None = None
 ) -> list[list[float]]:
     """Advantages of ragged groups, one baseline at a time. Flat baselines must be exactly flat."""
+    if kind == "whiten":
+        values = [reward for group in rewards for reward in group if reward is not None]
+        std = statistics.pstdev(values) if len(values) > 1 else 0.0
+        mean = math.fsum(values) / max(len(values), 1)
+        return [[0.0 if r is None or std == 0 else (r - mean) / std for r in group] for group in rewards]
     baselines: list[list[tuple[int, int]]] = []
     for p, group in enumerate(rewards):
         members: dict[int, list[tuple[int, int]]] = {}

@@ -21,6 +21,8 @@ NAN = math.nan
 reward = st.integers(-128, 128).map(lambda n: n / 64)
 groups = st.lists(st.lists(st.none() | reward, min_size=1, max_size=7), min_size=1, max_size=5)
 kinds = st.sampled_from(KINDS)
+group_kinds = st.sampled_from([kind for kind in KINDS if kind != "whiten"])
+"""Kinds whose baseline is the group's; `whiten` has the batch's."""
 
 
 def padded(rewards: list[list[float | None]]) -> np.ndarray:
@@ -39,6 +41,7 @@ def padded(rewards: list[list[float | None]]) -> np.ndarray:
         ("constant", [-0.3 * math.sqrt(6), 0.3 * math.sqrt(6), 0.0, 0.0]),
         ("mean_std", [-0.3 / math.sqrt(0.06), 0.3 / math.sqrt(0.06), 0.0, 0.0]),
         ("batch_std", [-0.3 / math.sqrt(0.06), 0.3 / math.sqrt(0.06), 0.0, 0.0]),
+        ("whiten", [-0.3 / math.sqrt(0.06), 0.3 / math.sqrt(0.06), 0.0, 0.0]),
         ("rloo", [-0.45, 0.45, 0.0, 0.0]),
         ("rank_quantile", [-0.5 * math.sqrt(6), 0.5 * math.sqrt(6), 0.0, 0.0]),
     ],
@@ -51,6 +54,12 @@ def test_batch_std_is_one_scale_for_all_groups() -> None:
     # centred: -1 1 and -3 3, mean square (1+1+9+9)/4 = 5; the third group has one scored rollout and does not count
     advantages = compute_advantages([[0, 2], [0, 6], [100, NAN]], kind="batch_std")
     np.testing.assert_allclose(advantages, np.array([[-1, 1], [-3, 3], [0, 0]]) / math.sqrt(5))
+
+
+def test_whitening_needs_no_group() -> None:
+    # 0 2 | 4: mean 2, variance 8/3; level inside its group, the third teaches all the same
+    advantages = compute_advantages([[0, 2], [4, NAN]], kind="whiten")
+    np.testing.assert_allclose(advantages, np.array([[-2, 0], [2, 0]]) / math.sqrt(8 / 3))
 
 
 def test_tied_ranks_share_their_mean() -> None:
@@ -144,7 +153,7 @@ def test_permuting_rollouts_permutes_advantages(
     )
 
 
-@given(rewards=groups, kind=kinds, shift=reward)
+@given(rewards=groups, kind=group_kinds, shift=reward)
 def test_adding_a_number_to_a_group_changes_nothing(
     rewards: list[list[float | None]], kind: AdvantageKind, shift: float
 ) -> None:
@@ -155,9 +164,18 @@ def test_adding_a_number_to_a_group_changes_nothing(
     )
 
 
-@given(rewards=groups, kind=kinds)
+@given(rewards=groups, kind=group_kinds)
 def test_each_group_sums_to_zero(rewards: list[list[float | None]], kind: AdvantageKind) -> None:
     np.testing.assert_allclose(compute_advantages(padded(rewards), kind=kind).sum(axis=1), 0, atol=1e-9)
+
+
+@given(rewards=groups)
+def test_whitened_advantages_have_mean_0_and_std_1_over_the_batch(rewards: list[list[float | None]]) -> None:
+    rewards_PG = padded(rewards)
+    scored = compute_advantages(rewards_PG, kind="whiten")[~np.isnan(rewards_PG)]
+    if scored.any():
+        assert scored.mean() == pytest.approx(0, abs=1e-9)
+        assert scored.std() == pytest.approx(1, abs=1e-9)
 
 
 @given(rewards=groups, kind=kinds, data=st.data())
@@ -171,7 +189,7 @@ def test_unscored_rollouts_change_no_other(
     np.testing.assert_allclose(np.delete(wider, at, axis=1), compute_advantages(rewards_PG, kind=kind), atol=1e-12)
 
 
-@given(rewards=groups, kind=st.sampled_from(["mean_std", "batch_std"]))
+@given(rewards=groups, kind=st.sampled_from(["mean_std", "batch_std", "whiten"]))
 def test_standardised_rewards_are_not_normalised_again(rewards: list[list[float | None]], kind: AdvantageKind) -> None:
     once = compute_advantages(padded(rewards), kind=kind)
     again = np.where(np.isnan(padded(rewards)), NAN, once)
@@ -180,7 +198,7 @@ def test_standardised_rewards_are_not_normalised_again(rewards: list[list[float 
     np.testing.assert_allclose(compute_advantages(again, kind=kind), once, atol=1e-9)
 
 
-@given(rewards=groups, kind=st.sampled_from(["mean_std", "batch_std", "rank_quantile"]))
+@given(rewards=groups, kind=st.sampled_from(["mean_std", "batch_std", "rank_quantile", "whiten"]))
 def test_scale_free_kinds_ignore_the_unit_of_the_reward(rewards: list[list[float | None]], kind: AdvantageKind) -> None:
     rewards_PG = padded(rewards)
     np.testing.assert_allclose(

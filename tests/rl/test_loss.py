@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from rl.loss import MAX_LOG_RATIO, policy_loss
+from rl.loss import policy_loss
 from rl.metrics import Metric, merge, summarize
 from rl.objective_config import Aggregation, RatioLevel
 from rl.objectives import Objective, compute_normalizers
+from rl.ratio import MAX_LOG_RATIO
 from tests.rl.oracles import slow_policy_loss
 
 LEVELS: tuple[RatioLevel, ...] = ("token", "segment", "sequence")
