@@ -15,7 +15,9 @@ from launch.locks import has_cpu_build
 from launch.machine import Device, Machine, read_machine, resolve_device
 from launch.objective import recipe_objective
 from launch.plan import Plan, gpus_needed, judges_of, make_plan
+from launch.sft_plan import SFTPlan, plan_sft
 from launch.sources import SourceFacts, source_facts
+from launch.starting import locate_start
 from recipes.checks import KeyPath, cpu_faults, named_fields
 from recipes.load import LoadedRecipe
 from recipes.messages import Fault, RecipeError, did_you_mean
@@ -48,8 +50,8 @@ def check_recipe(loaded: LoadedRecipe, machine: Machine | None = None) -> Plan:
         RecipeError: one line per name that leads nowhere and per thing that this machine cannot do.
     """
     machine = this_machine() if machine is None else machine
-    ray_address = loaded.recipe.launch.ray_address or os.environ.get("RAY_ADDRESS") or None
     recipe = loaded.recipe
+    address = ray_address(recipe)
     device = resolve_device(recipe.launch.device, machine)
     faults: list[Fault] = []
     policy = _policy(loaded, faults)
@@ -57,28 +59,45 @@ def check_recipe(loaded: LoadedRecipe, machine: Machine | None = None) -> Plan:
     source = _source(loaded, faults)
     objective = _objective(loaded, faults)
     faults += _plugin_faults(loaded)
-    faults += [loaded.fault(path, rule) for path, rule in _device_faults(recipe, device, machine, ray_address)]
-    runs_in = os.path.abspath(os.path.expanduser(recipe.launch.storage))
-    if os.path.exists(runs_in) and not (os.path.isdir(runs_in) and os.access(runs_in, os.W_OK)):
-        faults.append(loaded.fault(("launch", "storage"), f"{runs_in} is not a folder that can be written"))
+    faults += [loaded.fault(path, rule) for path, rule in _device_faults(recipe, device, machine, address)]
+    faults += storage_fault(loaded)
+    sft = _sft(loaded, policy, device, faults)
     if faults or policy is None or objective is None:
         raise RecipeError(faults)
     return make_plan(
         loaded,
         machine=machine,
         device=device,
-        ray_address=ray_address,
+        ray_address=address,
         policy=policy,
         judges={role: facts for role, facts in judges.items() if facts is not None},
         source=source,
         objective=objective,
-        runs_in=runs_in,
+        runs_in=runs_in(recipe),
+        sft=sft,
     )
+
+
+def ray_address(recipe: Recipe) -> str | None:
+    """The cluster that the recipe or the environment names."""
+    return recipe.launch.ray_address or os.environ.get("RAY_ADDRESS") or None
+
+
+def runs_in(recipe: Recipe) -> str:
+    return os.path.abspath(os.path.expanduser(recipe.launch.storage))
+
+
+def storage_fault(loaded: LoadedRecipe) -> Iterator[Fault]:
+    folder = runs_in(loaded.recipe)
+    if os.path.exists(folder) and not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+        yield loaded.fault(("launch", "storage"), f"{folder} is not a folder that can be written")
 
 
 def _policy(loaded: LoadedRecipe, faults: list[Fault]) -> ModelFacts | None:
     recipe = loaded.recipe
-    facts = _model(loaded, ("model", "path"), recipe.model.path, faults)
+    facts = model_facts(loaded, ("model", "path"), recipe.model.path, faults)
+    if recipe.rl.init_from is not None:
+        facts = _start(loaded, facts, faults)
     if facts is None:
         return None
     longest = recipe.rollouts.max_prompt_tokens + recipe.rollouts.max_tokens
@@ -93,10 +112,33 @@ def _policy(loaded: LoadedRecipe, faults: list[Fault]) -> ModelFacts | None:
     return facts
 
 
+def _start(loaded: LoadedRecipe, named: ModelFacts | None, faults: list[Fault]) -> ModelFacts | None:
+    """What `rl.init_from` leads to; it must be the model that the recipe names, with other weights."""
+    path = ("rl", "init_from")
+    try:
+        facts = locate_start(loaded.recipe)
+    except UserError as error:
+        faults.append(loaded.fault(path, _without_subject(_without_subject(str(error), "rl.init_from"), "model ")))
+        return None
+    for key in ("hidden_size", "num_layers"):
+        here, there = getattr(facts, key), getattr(named, key, None)
+        if here is not None and there is not None and here != there:
+            rule = f"its {key} is {here} and that of model.path {there}; name the model that it was made from there"
+            faults.append(loaded.fault(path, rule))
+            return None
+    return facts
+
+
+def _sft(loaded: LoadedRecipe, policy: ModelFacts | None, device: Device, faults: list[Fault]) -> SFTPlan | None:
+    if loaded.recipe.sft is None or policy is None:
+        return None
+    return plan_sft(loaded, loaded.recipe.sft, policy, device, faults)
+
+
 def _judge_model(loaded: LoadedRecipe, path: KeyPath, judge: JudgeConfig, faults: list[Fault]) -> ModelFacts | None:
     if isinstance(judge, PythonJudge):
         return None
-    facts = _model(loaded, (*path, "model"), judge.model, faults)
+    facts = model_facts(loaded, (*path, "model"), judge.model, faults)
     key = "max_model_len" if isinstance(judge, VerdictTokensJudge) else "max_tokens"
     wanted = getattr(judge, key)
     if facts is not None and facts.max_context is not None and wanted > facts.max_context:
@@ -113,7 +155,7 @@ def _judge_model(loaded: LoadedRecipe, path: KeyPath, judge: JudgeConfig, faults
     return facts
 
 
-def _model(loaded: LoadedRecipe, path: KeyPath, name: str, faults: list[Fault]) -> ModelFacts | None:
+def model_facts(loaded: LoadedRecipe, path: KeyPath, name: str, faults: list[Fault]) -> ModelFacts | None:
     try:
         return locate_model(name)
     except UserError as error:

@@ -127,6 +127,37 @@ def train(
 
 
 @app.command()
+def sft(
+    recipe: Annotated[Path | None, typer.Argument(metavar="[RECIPE]", help="Recipe file (YAML).")] = None,
+    overrides: Overrides = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
+) -> None:
+    """Learn from the written answers that RECIPE's `sft` section names: a warm start for `podium train`."""
+    if (recipe is None) == (resume is None):
+        raise UserError("podium sft: give a recipe, or --resume RUN, one of the two")
+    if resume is not None:
+        _must_be_run(resume)
+    from launch.check_sft import check_sft
+    from recipes.load import load_recipe
+
+    loaded = load_recipe(recipe or Path(resume or "", "recipe.json"), overrides or ())
+    check_sft(loaded)
+
+    import asyncio
+
+    from launch.sft import train_sft
+
+    try:
+        run = train_sft(loaded, resume=resume)
+    except asyncio.CancelledError:
+        typer.echo("ended by a signal; go on with podium sft --resume RUN", err=True)
+        raise typer.Exit(128 + signal.SIGTERM) from None
+    from launch.report import report_text
+
+    typer.echo(report_text(run))
+
+
+@app.command()
 def export(
     run: RunFolder,
     out: Annotated[Path, typer.Argument(metavar="DIR", help="New folder for the model.")],

@@ -25,6 +25,8 @@ from launch.prompts import RunPrompts
 from launch.report import write_report
 from launch.run_dir import RunDir
 from launch.session import ray_session, signals_cancel
+from launch.sft_run import refuse_sft_run
+from launch.starting import pin_start, start_model
 from launch.tracking.tracker import make_tracker
 from launch.watchdog import Watchdog, beside
 from recipes.load import LoadedRecipe, dump_resolved
@@ -40,7 +42,7 @@ from rl.checkpoint import export_checkpoint
 from rl.events import Note
 from rl.ranks import LearnerRanks
 from rl.trainer import Trainer
-from rollouts.models import load_tokenizer, resolve_model
+from rollouts.models import load_tokenizer
 from rollouts.pool import EnginePool, candidate_of
 from rollouts.tasks import build_task
 from rollouts.types import Group, Rollout
@@ -53,8 +55,10 @@ def train(loaded: LoadedRecipe, *, resume: Path | None = None, chaos: Chaos | No
         UserError: bad input; nothing was started.
         RunStopped: the run stopped itself; `--resume` goes on from its last checkpoint.
     """
-    recipe = loaded.recipe
+    recipe = pin_start(loaded.recipe)
     run = RunDir.open(resume) if resume is not None else None
+    if run is not None:
+        refuse_sft_run(run)
     if run is None:
         run = RunDir.create(recipe.launch.storage, recipe.name, dump_resolved(recipe), seed=recipe.seed)
     with run.lock():
@@ -80,7 +84,7 @@ def export(run: Path, step: int, out: Path) -> None:
 async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | None) -> None:
     device = resolve_device(recipe)
     objective = recipe_objective(recipe)
-    model = resolve_model(recipe.model.path)
+    model = start_model(recipe)
     task = build_task(recipe.task, seed=recipe.seed, base_dir=base_dir)
     tokenizer = load_tokenizer(model)
     prompts = RunPrompts.encode(recipe, task, tokenizer)

@@ -26,13 +26,14 @@ from launch.ladder import Rung, fit_ladder, length_controlled_win_rate
 from launch.prompts import RunPrompts
 from launch.run_dir import RunDir
 from launch.session import ray_session, signals_cancel
+from launch.starting import start_model
 from recipes.load import LoadedRecipe
 from recipes.schema import Recipe
 from rewards.config import TournamentRewards
 from rewards.errors import RunStopped, UserError
 from rewards.types import GroupKey, GroupScore
 from rl.checkpoint import MODEL
-from rollouts.models import load_tokenizer, resolve_model
+from rollouts.models import load_tokenizer
 from rollouts.pool import EnginePool, candidate_of
 from rollouts.tasks import build_task
 from rollouts.types import Group
@@ -68,7 +69,7 @@ def evaluate(loaded: LoadedRecipe, run: RunDir, *, steps: Sequence[int] = (), sa
     chosen = sorted(set(steps)) or kept
     if not chosen:
         raise UserError(f"{run.path} has no checkpoint yet; there is nobody for the starting model to meet")
-    players = [Player(START, 0, resolve_model(recipe.model.path))]
+    players = [Player(START, 0, start_model(recipe))]
     players += [Player(f"step {step}", step, run.checkpoint_path(step) / MODEL) for step in chosen]
     return asyncio.run(_evaluate(recipe, loaded.base_dir, run, players, say))
 

@@ -16,6 +16,7 @@ from launch.memory import (
     process_items,
     total_gib,
 )
+from launch.sft_plan import SFTPlan
 from launch.sources import SourceFacts
 from recipes.bounds import JudgeCalls, judge_calls
 from recipes.load import LoadedRecipe
@@ -76,6 +77,7 @@ class Plan:
     calls: JudgeCalls
     memory: tuple[MemoryItem, ...]
     memory_gib: float
+    sft: SFTPlan | None
     warnings: tuple[str, ...]
 
 
@@ -90,6 +92,7 @@ def make_plan(
     source: SourceFacts,
     objective: Objective,
     runs_in: str,
+    sft: SFTPlan | None = None,
 ) -> Plan:
     """Everything that `podium check` prints, from facts that were looked up before."""
     recipe = loaded.recipe
@@ -115,6 +118,7 @@ def make_plan(
         calls=judge_calls(recipe),
         memory=memory,
         memory_gib=total_gib(list(memory)),
+        sft=sft,
         warnings=tuple(_warnings(recipe, memory, machine, device, ray_address))
         + tuple(_supply_warnings(recipe, (policy, *judges.values()), source)),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from launch.memory import MemoryItem
 from launch.plan import Plan
+from launch.sft_plan import SFTPlan
 from rollouts.models import ModelFacts
 
 
@@ -58,6 +59,16 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "memory", f"about {plan.memory_gib:.1f} GiB{_unknown(plan.memory)}"
     for item in plan.memory:
         yield "", _memory(item)
+    if plan.sft is not None:
+        yield from _sft_rows(plan.sft)
+
+
+def _sft_rows(sft: SFTPlan) -> Iterator[tuple[str, str]]:
+    """What `podium sft` would do first."""
+    yield "sft", f"{_count(sft.num_rows, 'row')} to learn from, {sft.num_heldout:,} held out"
+    budget = f"{_count(sft.rows_per_step, 'row')} each, up to {sft.max_tokens:,} tokens a row"
+    yield "sft run", f"{_count(sft.num_steps, 'step')} of {budget}"
+    yield "sft learner", f"{_count(sft.learner_ranks, 'rank')}, ZeRO {sft.zero_stage}, about {sft.memory_gib:.1f} GiB"
 
 
 def _count(number: int, noun: str) -> str:

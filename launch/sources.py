@@ -40,14 +40,14 @@ def source_facts(task: TaskConfig, seed: int, base_dir: Path) -> SourceFacts:
     else:
         files = [package_file(task.source.package, name) for name in task.source.files]
     if sum(file.stat().st_size for file in files if file.is_file()) > MAX_READ_BYTES:
-        return SourceFacts(_num_lines(files) - task.heldout, task.heldout)
+        return SourceFacts(num_lines(files) - task.heldout, task.heldout)
     prompts = build_task(task, seed, base_dir)
     train, heldout = prompts.train_prompts(), prompts.heldout_prompts()
     fields = {name for prompt in (*train, *heldout) for name in prompt.fields}
     return SourceFacts(len(train), len(heldout), frozenset(fields))
 
 
-def _num_lines(files: list[Path]) -> int:
+def num_lines(files: list[Path]) -> int:
     """Lines that are not blank."""
     total = 0
     for file in files:

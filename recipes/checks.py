@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from recipes.bounds import calls_per_match, judge_calls
+from recipes.sft_checks import sft_faults
 from rewards.config import ScorerRewards, TournamentRewards
 from rewards.gate_config import CopyRatioGate, LengthGate
 from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, VerdictTokensJudge, can_rank
@@ -259,6 +260,7 @@ CHECKS: tuple[Callable[[Recipe], Iterator[Fault]], ...] = (
     prior,
     fields,
     scoring,
+    sft_faults,
 )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from recipes.nodes import KeyPath, Node, child
 
-FILES: tuple[KeyPath, ...] = (("task", "source", "path"),)
+FILES: tuple[KeyPath, ...] = (("task", "source", "path"), ("sft", "data"), ("sft", "heldout_data"))
 """Keys that are always paths."""
 
 NAMES_OR_FILES: tuple[KeyPath, ...] = (
@@ -20,6 +20,9 @@ NAMES_OR_FILES: tuple[KeyPath, ...] = (
 )
 """Keys that hold a path or a name: one that starts with `.`, `~` or `/`, or that exists beside the file, is a path."""
 
+RUNS: tuple[KeyPath, ...] = (("rl", "init_from"),)
+"""Paths beside the file, or else from the working directory, where runs are written."""
+
 
 def anchor_paths(tree: Node) -> Node:
     """The tree with absolute paths in it."""
@@ -27,16 +30,23 @@ def anchor_paths(tree: Node) -> Node:
         tree = _rewritten(tree, path, always=True)
     for path in NAMES_OR_FILES:
         tree = _rewritten(tree, path, always=False)
+    for path in RUNS:
+        tree = _rewritten(tree, path, always=False, from_here=True)
     return tree
 
 
-def _rewritten(node: Node, path: KeyPath, *, always: bool) -> Node:
+def _rewritten(node: Node, path: KeyPath, *, always: bool, from_here: bool = False) -> Node:
     if not path:
-        return replace(node, value=_anchored(node, always=always)) if isinstance(node.value, str) else node
+        if not isinstance(node.value, str):
+            return node
+        text = _anchored(node, always=always)
+        return replace(node, value=os.path.abspath(text) if text and from_here else text)
     below = child(node, path[0])
     if below is None or not isinstance(node.value, dict):
         return node
-    return replace(node, value={**node.value, str(path[0]): _rewritten(below, path[1:], always=always)})
+    return replace(
+        node, value={**node.value, str(path[0]): _rewritten(below, path[1:], always=always, from_here=from_here)}
+    )
 
 
 def _anchored(node: Node, *, always: bool) -> str:

@@ -11,6 +11,7 @@ from recipes.checks import cross_faults
 from rewards.config import RewardsConfig
 from rewards.strict import StrictModel
 from rl.config import EvaluationConfig, RLConfig
+from rl.sft_config import SFTConfig
 from rollouts.config import RolloutsConfig, TaskConfig
 
 
@@ -68,6 +69,7 @@ class Recipe(StrictModel):
     rollouts: RolloutsConfig = RolloutsConfig()
     rewards: RewardsConfig
     rl: RLConfig
+    sft: SFTConfig | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
     launch: LaunchConfig = LaunchConfig()

@@ -25,10 +25,10 @@ import numpy as np
 import torch
 
 from rewards.errors import RunStopped, UserError
+from rl.start_model import MODEL
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
-MODEL = "hf"
 PACKAGES = ("torch", "deepspeed", "transformers")
 
 

@@ -63,6 +63,9 @@ class CheckpointConfig(StrictModel):
 class RLConfig(StrictModel):
     """How the policy learns."""
 
+    init_from: str | None = None
+    """Start from these weights instead of model.path: a run of `podium sft` (its last checkpoint), a checkpoint folder
+    or a model directory. Engines, learner, KL reference and the evaluation's starting model are then this one."""
     num_steps: Annotated[int, Field(ge=1)]
     updates_per_step: Annotated[int, Field(ge=1)] = 1
     """Optimizer steps per batch of rollouts; above 1 old logprobs are recomputed first."""

@@ -17,6 +17,8 @@ not:
     sync/logprob_gap               mean |learner - engine| logprob of the sampled tokens, nats
     heldout/win_rate               against the starting model; only at steps that evaluate
     heldout/ci95_low  heldout/ci95_high  heldout/mean_tokens
+    sft/loss  sft/heldout_loss     cross-entropy, nats an answer token (`podium sft`)
+    sft/heldout_perplexity  sft/num_tokens
     time/<phase>_s  time/step_s    wall clock, seconds
 """
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import random
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,22 +24,20 @@ import torch
 from torch import Tensor
 
 from rewards.errors import RunStopped
-from rl import checkpoint
 from rl.batching import MicroBatch, build_micro_batches, split_updates, teaching_rollouts
 from rl.config import RLConfig
 from rl.disco import disco_pass
+from rl.learner_keeping import Keeper
+from rl.learner_setup import load_reference, load_trained, settle_process
 from rl.loss import policy_loss
 from rl.metrics import Mean, Metric, Sum, merge, summarize
 from rl.objectives import Disco, Objective, compute_normalizers
 from rl.optimizer import build_optimizer, lr_at
-from rl.policy import Policy, load_policy
+from rl.sft import SFT, cross_entropy
 from rl.types import TrainGroup
-from rl.weights import LearnerSource
 from rl.zero import check_learner, deepspeed_config
 
 logger = logging.getLogger(__name__)
-
-TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.jinja")
 
 
 class Learner:
@@ -78,10 +74,14 @@ class Learner:
         self.dtype: torch.dtype = getattr(torch, config.learner.dtype)
         self.model_dir = Path(model_dir)
         self.num_steps_done = 0
-        self._settle_process(seed)
+        settle_process(self.device, seed=seed + rank, num_threads=config.learner.cpu_threads, world_size=world_size)
         self._join(master_addr, master_port)
-        self._reference = self._load_reference() if objective.kl_coef > 0 else None
-        policy = self._load_policy()
+        self._reference = (
+            load_reference(self.model_dir, config, temperature=temperature, device=self.device)
+            if objective.kl_coef > 0
+            else None
+        )
+        policy = load_trained(self.model_dir, config, temperature=temperature, device=self.device)
         self.model: Any = policy.model
         numel = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in self.model.parameters())
         optimizer = build_optimizer(policy, config.optimizer)
@@ -96,6 +96,9 @@ class Learner:
             model=policy, optimizer=optimizer, config=deepspeed_config(config, device, numel), dist_init_required=False
         )
         self._basic_optimizer: torch.optim.Optimizer = optimizer
+        self._keeper = Keeper(
+            self._engine, self.model, self.model_dir, self.dtype, rank, world_size, config.learner.zero_stage
+        )
         self._grad_norm = math.nan
         logger.info(
             "learner rank %d of %d: %s, ZeRO-%d, %s, fused torch AdamW on float32 masters, %d threads",
@@ -186,6 +189,9 @@ class Learner:
     def _loss(
         self, batch: MicroBatch, normalizers_S: np.ndarray, old: Sequence[np.ndarray] | None
     ) -> tuple[Tensor, dict[str, Metric]]:
+        if self.objective.kind == SFT:
+            logprobs_BT, _ = self._engine(batch)
+            return cross_entropy(logprobs_BT, batch.mask_BT, normalizers_S)
         ref_logprobs_BT = None
         if self._reference is not None and self.objective.loss_kl_coef > 0:
             with torch.no_grad():
@@ -251,19 +257,7 @@ class Learner:
         Args:
             extra: the trainer's own state, plain JSON values.
         """
-        path = Path(path)
-        partial = path.with_name(f"{path.name}.tmp")
-        if self.rank == 0:
-            checkpoint.begin(path)
-        self._barrier()
-        self._engine.save_checkpoint(str(partial / "deepspeed"), tag="state", save_latest=False)
-        self.export_hf(partial / checkpoint.MODEL)
-        checkpoint.save_rng(partial / "rng", self.rank)
-        self._barrier()
-        if self.rank == 0:
-            state = {"num_steps_done": self.num_steps_done, "extra": dict(extra)}
-            checkpoint.commit(path, state=state, num_ranks=self.world_size, zero_stage=self.config.learner.zero_stage)
-        self._barrier()
+        self._keeper.save(Path(path), {"num_steps_done": self.num_steps_done, "extra": dict(extra)})
 
     def load(self, path: str | Path) -> dict[str, Any]:
         """Go on exactly where the checkpoint was written; returns its `extra`.
@@ -272,76 +266,26 @@ class Learner:
             UserError: no checkpoint, or one of another arrangement of ranks.
             RunStopped: the checkpoint is damaged.
         """
-        path = Path(path)
-        manifest = checkpoint.verify(path)
-        checkpoint.check_layout(
-            manifest, path=path, num_ranks=self.world_size, zero_stage=self.config.learner.zero_stage
-        )
-        loaded, _ = self._engine.load_checkpoint(str(path / "deepspeed"), tag="state")
-        if loaded is None:
-            raise RunStopped(f"checkpoint {path}: DeepSpeed found no state in it")
-        state = checkpoint.read_state(path)
+        state = self._keeper.load(Path(path))
         self.num_steps_done = state["num_steps_done"]
-        checkpoint.load_rng(path / "rng", self.rank)
-        self._barrier()
         return state["extra"]
 
     def export_hf(self, out_dir: str | Path) -> None:
         """Write the policy in the Hugging Face layout, in the learner's dtype, with the tokenizer it came with."""
-        out_dir = Path(out_dir)
-        # Every rank iterates, since ZeRO-3 gathers each tensor on all of them and lets go of it again.
-        gathered = self.config.learner.zero_stage == 3
-        weights = {}
-        for name, tensor in LearnerSource(self.model, self.dtype):
-            if self.rank == 0:
-                weights[name] = tensor.cpu().clone() if gathered else tensor
-        if self.rank == 0:
-            out_dir.mkdir(parents=True, exist_ok=True)
-            self.model.save_pretrained(out_dir, state_dict=weights)
-            for pattern in TOKENIZER_FILES:
-                for file in self.model_dir.glob(pattern):
-                    shutil.copy(file, out_dir / file.name)
-        self._barrier()
+        self._keeper.export_hf(Path(out_dir))
 
     def close(self) -> None:
         """Leave the process group."""
         self._engine.destroy()
         torch.distributed.destroy_process_group()
 
-    # --- setting up -------------------------------------------------------------------------------------------
-
-    def _load_policy(self) -> Policy:
-        policy: Policy
-        if self.config.learner.zero_stage == 3:
-            from transformers.integrations.deepspeed import HfDeepSpeedConfig
-
-            # While this object lives, from_pretrained partitions weights as it loads them.
-            partitioning = HfDeepSpeedConfig(deepspeed_config(self.config, self.device.type))
-            policy = load_policy(self.model_dir, self.config.learner, temperature=self.temperature)
-            del partitioning
-        else:
-            policy = load_policy(self.model_dir, self.config.learner, temperature=self.temperature)
-            policy = policy.to(self.device)
-        return policy
-
-    def _load_reference(self) -> Policy:
-        reference = load_policy(self.model_dir, self.config.learner, temperature=self.temperature)
-        return reference.to(self.device).requires_grad_(False).eval()
+    # --- ranks ------------------------------------------------------------------------------------------------
 
     def _clip(self) -> None:
         norm = torch.nn.utils.clip_grad_norm_(self._policy.parameters(), self.config.optimizer.max_grad_norm)
         self._grad_norm = float(norm)
         if not math.isfinite(self._grad_norm):
             raise RunStopped(self._stopped("the gradient is not finite"))
-
-    def _settle_process(self, seed: int) -> None:
-        random.seed(seed + self.rank)
-        np.random.seed(seed + self.rank)
-        torch.manual_seed(seed + self.rank)
-        if self.device.type == "cpu":
-            os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is imported
-            cores = len(os.sched_getaffinity(0))
-            torch.set_num_threads(self.config.learner.cpu_threads or max(1, cores // self.world_size))
 
     def _join(self, master_addr: str, master_port: int) -> None:
         """Meet the other ranks."""
@@ -362,10 +306,6 @@ class Learner:
         values: list[Any] = [None] * self.world_size
         torch.distributed.all_gather_object(values, value)
         return values
-
-    def _barrier(self) -> None:
-        if self.world_size > 1:
-            torch.distributed.barrier()
 
 
 def _stack(rows: Sequence[np.ndarray], like_BT: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping
     Raises:
         UserError: the chat template refuses these messages.
     """
-    return np.asarray(_encode_trusted(tokenizer, _render(tokenizer, messages), start=True), dtype=np.int32)
+    return np.asarray(encode_trusted(tokenizer, render(tokenizer, messages), start=True), dtype=np.int32)
 
 
 def encode_messages(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], prefill: str = "") -> list[int]:
@@ -57,7 +57,7 @@ def encode_messages(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Messa
         }
         for message in messages
     ]
-    text = _render(tokenizer, marked) + (prefill if tokenizer.chat_template or not prefill else _BREAK + prefill)
+    text = render(tokenizer, marked) + (prefill if tokenizer.chat_template or not prefill else _BREAK + prefill)
     pieces = re.split(rf"{sentinel}(\d+)e", text)
     if pieces[1::2] != [str(index) for index in range(len(data))]:
         raise UserError(
@@ -66,7 +66,7 @@ def encode_messages(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Messa
     token_ids: list[int] = []
     for position, piece in enumerate(pieces):
         if position % 2 == 0:
-            token_ids += _encode_trusted(tokenizer, piece, start=position == 0)
+            token_ids += encode_trusted(tokenizer, piece, start=position == 0)
         else:
             token_ids += _encode_data(tokenizer, data[int(piece)])
     return token_ids
@@ -85,12 +85,19 @@ def _draw_sentinel(texts: Sequence[str]) -> str:
     return sentinel
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]) -> str:
+def render(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]], *, open_answer: bool = True
+) -> str:
+    """Messages as the chat template writes them, up to where an answer starts unless `open_answer` is false.
+
+    Raises:
+        UserError: the chat template refuses these messages.
+    """
     if not tokenizer.chat_template:
         return _BREAK.join(message["content"] for message in messages)
     try:
         text = tokenizer.apply_chat_template(
-            [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
+            [dict(message) for message in messages], tokenize=False, add_generation_prompt=open_answer
         )
     except TemplateError as error:
         raise UserError(f"the model's chat template refuses roles {[m['role'] for m in messages]}: {error}") from error
@@ -98,7 +105,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, 
     return text
 
 
-def _encode_trusted(tokenizer: PreTrainedTokenizerBase, text: str, *, start: bool) -> list[int]:
+def encode_trusted(tokenizer: PreTrainedTokenizerBase, text: str, *, start: bool) -> list[int]:
     """Control tokens in the text count. A chat template writes its own BOS; without one the tokenizer's habit holds."""
     token_ids: list[int] = tokenizer.encode(text, add_special_tokens=False) if text else []
     if start and not tokenizer.chat_template and tokenizer.bos_token_id in tokenizer.encode(""):

@@ -7,10 +7,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rewards.errors import UserError
 from rollouts.config import DatasetsSource, JsonlSource, PackageLinesSource, PromptSource
+
+T = TypeVar("T")
 
 MAX_FAULTS = 20
 """Faults that one message lists."""
@@ -47,22 +49,26 @@ def read_rows(source: PromptSource, base_dir: Path) -> list[Row]:
 
 
 def _read_jsonl(file: Path) -> list[Row]:
-    return _parse_lines(file, _parse_object)
+    return [Row(fields, where) for fields, where in parse_lines(file, _parse_fields, "prompts")]
 
 
-def read_objects(file: Path, make_fields: Callable[[dict[str, Any]], Mapping[str, str]]) -> list[Row]:
+def read_objects(file: Path, make_fields: Callable[[dict[str, Any]], Mapping[str, str]], what: str) -> list[Row]:
     """One JSON object a line; `make_fields` makes it into fields and raises BadRowError for what is wrong with it.
 
     Raises:
         UserError: one line per fault, each with file and line.
     """
-    return _parse_lines(file, lambda line: make_fields(_load_object(line)))
+    lines = parse_lines(file, lambda line: make_fields(parse_object(line)), what)
+    return [Row(fields, where) for fields, where in lines]
 
 
 def _read_package_lines(source: PackageLinesSource) -> list[Row]:
     rows: list[Row] = []
     for name in source.files:
-        rows += _parse_lines(package_file(source.package, name), lambda line: _parse_document(line, source.max_words))
+        lines = parse_lines(
+            package_file(source.package, name), lambda line: _parse_document(line, source.max_words), "prompts"
+        )
+        rows += [Row(fields, where) for fields, where in lines]
     return rows
 
 
@@ -83,26 +89,34 @@ def package_file(package: str, name: str) -> Path:
     return found
 
 
-def _parse_lines(file: Path, parse: Callable[[str], Mapping[str, str]]) -> list[Row]:
-    """Lines that are not blank, each made into a row; faults are collected."""
+def parse_lines(file: Path, parse: Callable[[str], T], what: str) -> list[tuple[T, str]]:
+    """What `parse` makes of each line that is not blank, and where it stands (`file:line`).
+
+    Args:
+        parse: raises BadRowError for a line that is at fault.
+        what: lines are called in messages.
+
+    Raises:
+        UserError: one line per fault, each with file and line; or the file has no such lines.
+    """
     try:
         content = file.read_bytes()
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); check the path") from error
-    rows: list[Row] = []
+    rows: list[tuple[T, str]] = []
     faults: list[str] = []
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         where = f"{file}:{number}"
         try:
             text = line.decode("utf-8").strip()
             if text:
-                rows.append(Row(parse(text), where))
+                rows.append((parse(text), where))
         except UnicodeDecodeError as error:
             faults.append(f"{where}: not UTF-8 text (byte {error.start + 1} of the line); save the file as UTF-8")
         except BadRowError as error:
             faults.append(f"{where}: {error}")
     if not faults and not rows:
-        faults.append(f"{file}: no prompts in it; write one a line")
+        faults.append(f"{file}: no {what} in it; write one a line")
     raise_faults(faults)
     return rows
 
@@ -118,11 +132,16 @@ def _parse_document(line: str, max_words: int | None) -> Mapping[str, str]:
     return {"text": line if max_words is None else " ".join(line.split()[:max_words])}
 
 
-def _parse_object(line: str) -> Mapping[str, str]:
-    return {key: _as_text(key, value) for key, value in _load_object(line).items()}
+def _parse_fields(line: str) -> Mapping[str, str]:
+    return {key: _as_text(key, value) for key, value in parse_object(line).items()}
 
 
-def _load_object(line: str) -> dict[str, Any]:
+def parse_object(line: str) -> dict[str, Any]:
+    """The JSON object that a line holds.
+
+    Raises:
+        BadRowError: it holds none, or one with a key twice.
+    """
     try:
         row = json.loads(line, object_pairs_hook=_no_twins, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
@@ -148,14 +167,19 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _as_text(key: str, value: Any) -> str:
     if not isinstance(value, str | int | float):
-        raise BadRowError(f"{key!r} is {_KIND_OF[type(value)]}; a field is text, a number or true/false")
+        raise BadRowError(f"{key!r} is {KIND_OF[type(value)]}; a field is text, a number or true/false")
     text = value if isinstance(value, str) else json.dumps(value)
-    if any("\ud800" <= char <= "\udfff" for char in key + text):
-        raise BadRowError(f"{key!r} holds half of a surrogate pair; write the whole character")
+    check_text(key, key + text)
     return text
 
 
-_KIND_OF = {type(None): "null", list: "a list", dict: "an object"}
+def check_text(name: str, text: str) -> None:
+    """Raises BadRowError for text that no file can hold."""
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise BadRowError(f"{name!r} holds half of a surrogate pair; write the whole character")
+
+
+KIND_OF = {type(None): "null", list: "a list", dict: "an object"}
 
 
 def _read_datasets(source: DatasetsSource, base_dir: Path) -> list[Row]:

@@ -23,6 +23,7 @@ CURVES: tuple[tuple[str, Mapping[str, str], tuple[float, float] | None], ...] = 
         {"judge/order_flip_rate": "order flips", "judge/tie_rate": "ties", "judge/failure_rate": "failures"},
         None,
     ),
+    ("Loss, nats an answer token", {"sft/loss": "training", "sft/heldout_loss": "held-out"}, None),
     ("Gradient norm", {"rl/grad_norm": "norm"}, None),
     ("Seconds a step", {"time/step_s": "all phases"}, None),
 )

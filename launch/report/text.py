@@ -56,7 +56,13 @@ def summary_facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
             facts.append(("second judge, the pairs that no gate decided", rate_text(judged)))
     if length := summary.get("mean_length"):
         facts.append(("mean answer tokens", f"{length['before']:.1f} before, {length['after']:.1f} after"))
-    facts.append(("judge calls", f"{summary['judge_calls']:,.0f}"))
+    if loss := summary.get("heldout_loss"):
+        perplexity = loss["perplexity"]
+        change = f"{loss['before']:.4f} before, {loss['after']:.4f} after"
+        facts.append(("held-out loss, nats a token", change))
+        facts.append(("held-out perplexity", f"{perplexity['before']:.2f} before, {perplexity['after']:.2f} after"))
+    if "judge_calls" in summary:
+        facts.append(("judge calls", f"{summary['judge_calls']:,.0f}"))
     if seconds := summary.get("seconds_by_phase"):
         by_phase = ", ".join(f"{phase} {value:.0f}" for phase, value in seconds.items())
         facts.append(("seconds", f"{sum(seconds.values()):.0f} in all: {by_phase}"))

@@ -10,6 +10,9 @@ from rl.events import Event, PhaseStarted, Progress, RunDone, StepDone
 FIGURES = (
     ("reward", "reward/mean", ".3f"),
     ("reliability", "reward/reliability", ".2f"),
+    ("loss", "sft/loss", ".4f"),
+    ("held-out loss", "sft/heldout_loss", ".4f"),
+    ("perplexity", "sft/heldout_perplexity", ".2f"),
     ("logprob gap", "sync/logprob_gap", ".3f"),
     ("answer tokens", "rollout/mean_tokens", ".0f"),
     ("tokens/s", "rollout/tokens_per_s", ".0f"),

@@ -14,9 +14,13 @@ from recipes.schema import Recipe
 from rl.events import EventSink
 
 
-def make_tracker(recipe: Recipe, run: RunDir) -> EventSink:
-    """What `recipe.tracking` asks for. Starting wandb takes seconds. Close it when the run ends, however it ends."""
-    display = make_display(recipe.tracking.display, run.path.name, recipe.rl.num_steps)
+def make_tracker(recipe: Recipe, run: RunDir, num_steps: int | None = None) -> EventSink:
+    """What `recipe.tracking` asks for. Starting wandb takes seconds. Close it when the run ends, however it ends.
+
+    Args:
+        num_steps: of the run; default: those of `rl`.
+    """
+    display = make_display(recipe.tracking.display, run.path.name, num_steps or recipe.rl.num_steps)
     sinks: list[EventSink] = [MetricsFile(run)]
     if recipe.tracking.wandb.mode != "disabled":
         sinks.append(WandbSink(recipe.tracking.wandb, run.path, recipe.model_dump(mode="json"), display.handle))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rollouts.config import PoolSource, SyntheticPools
-from rollouts.sources import BadRowError, Row, read_objects
+from rollouts.sources import BadRowError, Row, check_text, read_objects
 
 _ID = re.compile(r"[^\s,<>]+")
 _POOL_STREAM = 0x9001
@@ -32,7 +32,7 @@ def read_pools(source: PoolSource, base_dir: Path, *, max_items: int) -> list[Ro
         return [
             Row(_synthetic_pool(source, number), f"synthetic pool {number}") for number in range(source.num_prompts)
         ]
-    return read_objects(base_dir / Path(source.path).expanduser(), lambda row: _pool_of(row, max_items))
+    return read_objects(base_dir / Path(source.path).expanduser(), lambda row: _pool_of(row, max_items), "pools")
 
 
 def pool_fields(query: str, items: Sequence[tuple[str, str]], relevant: Mapping[str, float]) -> dict[str, str]:
@@ -121,6 +121,5 @@ def _grades(value: Any, known: set[str]) -> dict[str, float]:
 def _text(key: str, value: Any) -> str:
     if not isinstance(value, str):
         raise BadRowError(f"{key!r} is {value!r:.40}; it is a text")
-    if any("\ud800" <= char <= "\udfff" for char in value):
-        raise BadRowError(f"{key!r} holds half of a surrogate pair; write the whole character")
+    check_text(key, value)
     return value

@@ -26,13 +26,17 @@ PYTHON_JUDGE = "rewards.judge={kind: python, target: my_rewards:compare}"
 
 
 def write_recipe_folder(folder: Path) -> Path:
-    """`full.yaml` with a policy, a judge, 200 prompts and a plug-in beside it; returns the recipe."""
+    """`full.yaml` with a policy, a judge, 200 prompts, 40 answers and a plug-in beside it; returns the recipe."""
     shutil.copy(FULL, folder / "full.yaml")
     write_model(folder / "model", max_context=8192)
     write_model(folder / "judge", max_context=8192)
     write_model(folder / "embedder", max_context=256)
     rows = (json.dumps({"text": f"a text, number {n}"}) for n in range(200))
     (folder / "prompts.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    answers = (
+        json.dumps({"prompt": f"a text, number {n}", "completion": f"a headline, number {n}"}) for n in range(40)
+    )
+    (folder / "answers.jsonl").write_text("\n".join(answers) + "\n", encoding="utf-8")
     plugin = (
         "raise ImportError('a check imports no plug-in')\n\n\ndef compare(prompt, first, second):\n    return 0.5\n"
     )

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from launch.check import check_recipe
+from launch.check_sft import check_sft
 from launch.machine import Machine
 from launch.plan import Plan
 from launch.show_plan import plan_json, plan_text
 from recipes.load import load_recipe
 from recipes.messages import RecipeError
-from tests.launch.fakes import GPU_BOX, LAPTOP, PYTHON_JUDGE, write_recipe_folder
+from rewards.errors import UserError
+from tests.launch.fakes import GPU_BOX, LAPTOP, PYTHON_JUDGE, write_model, write_recipe_folder
 
 HEAVY = ("torch", "ray", "vllm", "deepspeed", "transformers", "datasets", "pyarrow")
 
@@ -172,6 +174,9 @@ def test_a_hub_model_is_planned_without_its_sizes() -> None:
         ("launch.device=cuda", "no GPU can be seen here"),
         ("rollouts.engine.tensor_parallel_size=2", "tensor parallelism needs device cuda"),
         ("launch.storage=full.yaml", "is not a folder that can be written"),
+        ("sft.data=missing.jsonl", "missing.jsonl: cannot be read"),
+        ("rl.init_from=missing", "/missing: no such directory; give a run, a checkpoint or a model directory"),
+        ("rl.init_from=.", "is no run, no checkpoint and no model directory"),
     ],
 )
 def test_a_name_that_leads_nowhere_is_one_line_at_its_key(override: str, message: str) -> None:
@@ -204,6 +209,43 @@ def test_all_faults_come_at_once() -> None:
     lines = faults("model.path=./missing", "task.source.path=gone.jsonl", "rl.objective.advantage=mean_std",
                    "rewards.judge={kind: python, target: no_such_module:f}")  # fmt: skip
     assert len(lines) == 4
+
+
+# --- warm start -------------------------------------------------------------------------------------------------
+
+
+def test_the_plan_shows_the_warm_start() -> None:
+    made = plan()
+    assert made.sft is not None
+    assert (made.sft.num_rows, made.sft.num_heldout, made.sft.num_steps) == (36, 4, 5)  # 2 x 36 rows / 16
+    text = plan_text(made)
+    assert "36 rows to learn from, 4 held out" in text
+    assert "5 steps of 16 rows each, up to 300 tokens a row" in text
+    assert plan("sft=null").sft is None
+
+
+def test_sft_looks_at_its_own_part_only() -> None:
+    loaded = load_recipe("full.yaml", ["rl.init_from=./later", "task.source.path=gone.jsonl"])
+    assert check_sft(loaded, LAPTOP).num_steps == 5
+    long = ["model.max_context=null", "sft.max_tokens=9000", "sft.learner.micro_batch_tokens=9000"]
+    wrong = load_recipe("full.yaml", [*long, "sft.data=gone.jsonl", "launch.storage=full.yaml"])
+    with pytest.raises(RecipeError, match="model's own context is 8192") as caught:
+        check_sft(wrong, LAPTOP)
+    assert len(str(caught.value).splitlines()) == 3
+    with pytest.raises(RecipeError, match="needs 9 GPUs and 8 can be seen"):
+        check_sft(load_recipe("full.yaml", ["sft.learner.ranks=9"]), GPU_BOX)
+    with pytest.raises(UserError, match="the recipe has no such section"):
+        check_sft(load_recipe("full.yaml", ["sft=null"]), LAPTOP)
+
+
+def test_a_start_of_another_architecture_is_refused(recipe_folder: Path) -> None:
+    write_model(recipe_folder / "other", max_context=8192)
+    assert plan("rl.init_from=./other").policy.name == str(recipe_folder / "other")
+    config = recipe_folder / "other" / "config.json"
+    config.write_text(config.read_text().replace('"hidden_size": 16', '"hidden_size": 32'))
+    (fault,) = faults("rl.init_from=./other")
+    assert "rl.init_from" in fault
+    assert "its hidden_size is 32 and that of model.path 16" in fault
 
 
 # --- nothing is started -----------------------------------------------------------------------------------------

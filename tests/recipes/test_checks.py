@@ -45,6 +45,15 @@ CASES = [
     (["rl.learner.zero_stage=0", "rl.learner.dtype=bfloat16"], "rl.learner.zero_stage"),
     (["rl.optimizer.warmup_steps=21"], "rl.optimizer.warmup_steps"),
     (["rollouts.engines_per_node=3"], "rollouts.engines_per_node"),
+    # sft
+    (["sft.num_steps=5"], "sft.num_steps"),
+    (["sft.heldout_data=x.jsonl"], "sft.heldout_share"),
+    (["sft.apply_chat_template=false", "sft.turns=last"], "sft.turns"),
+    (["sft.learner.micro_batch_tokens=299"], "sft.learner.micro_batch_tokens"),
+    (["sft.max_tokens=4097", "sft.learner.micro_batch_tokens=5000"], "sft.max_tokens"),
+    (["sft.rows_per_step=1"], "sft.learner.ranks"),
+    (["sft.num_epochs=null", "sft.num_steps=5", "sft.optimizer.warmup_steps=6"], "sft.optimizer.warmup_steps"),
+    (["sft.learner.zero_stage=0"], "sft.learner.zero_stage"),
     # evaluation
     (["evaluation.num_prompts=65"], "evaluation.num_prompts"),
     (["evaluation.audit_judge={kind: python, target: a:b}", "rewards.judge={kind: python, target: a:b}"],

@@ -170,6 +170,20 @@ def test_names_that_are_no_paths_stay_names(write: Write, tmp_path: Path) -> Non
     assert load_recipe("r.yaml", ["model.path=owner/name"]).recipe.model.path == str(tmp_path / "owner/name")
 
 
+def test_a_run_to_start_from_is_beside_the_file_or_where_we_are(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / write(MINIMAL, "own/r.yaml")
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for given, anchored in (("runs/a", here / "runs/a"), ("./runs/a", tmp_path / "own/runs/a"), ("/runs/a", "/runs/a")):
+        assert load_recipe(file, [f"rl.init_from={given}"]).recipe.rl.init_from == str(anchored)
+    (tmp_path / "own/runs/a").mkdir(parents=True)
+    assert load_recipe(file, ["rl.init_from=runs/a"]).recipe.rl.init_from == str(tmp_path / "own/runs/a")
+    assert load_recipe(file).recipe.rl.init_from is None
+
+
 # --- --set ------------------------------------------------------------------------------------------------------
 
 

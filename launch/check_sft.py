@@ -1,0 +1,32 @@
+"""What `podium sft` looks up before it starts; what only `podium train` needs may not be there yet."""
+
+from __future__ import annotations
+
+from launch.check import model_facts, ray_address, storage_fault, this_machine
+from launch.machine import Machine, resolve_device
+from launch.sft_data import sft_section
+from launch.sft_plan import SFTPlan, plan_sft
+from recipes.load import LoadedRecipe
+from recipes.messages import Fault, RecipeError
+
+
+def check_sft(loaded: LoadedRecipe, machine: Machine | None = None) -> SFTPlan:
+    """The plan of `podium sft` with this recipe.
+
+    Raises:
+        UserError: the recipe has no `sft` section.
+        RecipeError: one line per name that leads nowhere and per thing that this machine cannot do.
+    """
+    machine = this_machine() if machine is None else machine
+    recipe = loaded.recipe
+    config = sft_section(recipe)
+    faults: list[Fault] = list(storage_fault(loaded))
+    device = resolve_device(recipe.launch.device, machine)
+    if device == "cuda" and config.learner.ranks > len(machine.gpus) and ray_address(recipe) is None:
+        rule = f"needs {config.learner.ranks} GPUs and {len(machine.gpus)} can be seen; use fewer, or a cluster"
+        faults.append(loaded.fault(("sft", "learner", "ranks"), rule))
+    model = model_facts(loaded, ("model", "path"), recipe.model.path, faults)
+    plan = plan_sft(loaded, config, model, device, faults) if model is not None else None
+    if faults or plan is None:
+        raise RecipeError(faults)
+    return plan
