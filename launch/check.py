@@ -195,7 +195,8 @@ def _plugin_faults(loaded: LoadedRecipe) -> Iterator[Fault]:
     if isinstance(recipe.task, PythonTask):
         targets.append((("task", "target"), recipe.task.target))
     if isinstance(recipe.rewards, ScorerRewards):
-        targets.append((("rewards", "target"), recipe.rewards.target))
+        if recipe.rewards.target is not None:
+            targets.append((("rewards", "target"), recipe.rewards.target))
     elif recipe.rewards.prior_scorer is not None:
         targets.append((("rewards", "prior_scorer"), recipe.rewards.prior_scorer))
     for path, judge in judges_of(recipe).values():

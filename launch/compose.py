@@ -86,7 +86,8 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
     objective = recipe_objective(recipe)
     model = start_model(recipe)
     task = build_task(recipe.task, seed=recipe.seed, base_dir=base_dir)
-    prompts = RunPrompts.encode(recipe, task, load_tokenizer(model))
+    tokenizer = load_tokenizer(model)
+    prompts = RunPrompts.encode(recipe, task, tokenizer)
     async with AsyncExitStack() as stack:
         tracker = make_tracker(recipe, run)
         stack.callback(tracker.close)
@@ -115,6 +116,7 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
         pool = EnginePool(
             engine_specs(recipe, model, device),
             parse=task.parse,
+            tokenizer=tokenizer,
             deadline_s=recipe.rollouts.deadline_s,
             bundles=placement.engine_bundles,
             gpu_share=placement.engine_share,

@@ -79,14 +79,15 @@ async def _evaluate(
 ) -> Path:
     device = resolve_device(recipe)
     task = build_task(recipe.task, seed=recipe.seed, base_dir=base_dir)
-    prompts = RunPrompts.encode(recipe, task, load_tokenizer(players[0].model))
+    tokenizer = load_tokenizer(players[0].model)
+    prompts = RunPrompts.encode(recipe, task, tokenizer)
     async with AsyncExitStack() as stack:
         stack.enter_context(signals_cancel())
         stack.enter_context(ray_session(recipe))
         answers: list[list[Group]] = []
         for player in players:
             say(f"{player.name}: sampling {len(prompts.heldout)} held-out prompts")
-            answers.append(await _answers(recipe, device, prompts, player, task.parse))
+            answers.append(await _answers(recipe, device, prompts, player, task.parse, tokenizer))
         judge = await stack.enter_async_context(open_rewards(recipe.rewards, device=device, seed=recipe.seed))
         say(f"judging {len(players)} players on {len(prompts.heldout)} prompts")
         sink = make_sink(pairwise(recipe.rewards), judge, seed=recipe.seed, carry_prior=False)
@@ -99,11 +100,14 @@ async def _evaluate(
     return _write(run, recipe, players, games)
 
 
-async def _answers(recipe: Recipe, device: Device, prompts: RunPrompts, player: Player, parse: Any) -> list[Group]:
+async def _answers(
+    recipe: Recipe, device: Device, prompts: RunPrompts, player: Player, parse: Any, tokenizer: Any
+) -> list[Group]:
     placement = place(recipe, device)
     pool = EnginePool(
         engine_specs(recipe, player.model, device),
         parse=parse,
+        tokenizer=tokenizer,
         deadline_s=recipe.rollouts.deadline_s,
         bundles=placement.engine_bundles,
         gpu_share=placement.engine_share,

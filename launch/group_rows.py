@@ -27,6 +27,7 @@ from rewards.types import (
     Ranking,
     Segment,
     Slate,
+    TextSpan,
     Verdict,
 )
 from rollouts.types import Group, Rollout, Turn, VersionSpan
@@ -147,7 +148,13 @@ def _row_rollout(key: GroupKey, row: Mapping[str, Any]) -> Rollout | None:
         finish_reason=row["finish_reason"],
         versions=tuple(VersionSpan(**span) for span in row["versions"]),
         turns=tuple(Turn(**turn) for turn in row["turns"]),
-        parsed=ParsedAnswer(**parsed | {"segments": tuple(Segment(**segment) for segment in parsed["segments"])}),
+        parsed=ParsedAnswer(
+            **parsed
+            | {
+                "spans": tuple(TextSpan(**span) for span in parsed.get("spans", ())),
+                "segments": tuple(Segment(**segment) for segment in parsed["segments"]),
+            }
+        ),
     )
 
 

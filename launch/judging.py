@@ -16,6 +16,7 @@ from rewards.gates import build_gates
 from rewards.importing import import_target
 from rewards.judge_config import JudgeConfig, VerdictTokensJudge
 from rewards.judges import build_judge
+from rewards.scorers import build_scorer
 from rewards.scoring import ScorerSink
 from rewards.topology_config import RoundRobin
 from rewards.types import CallHandler, Judge
@@ -98,4 +99,7 @@ def make_sink(
             groups_per_step=groups_per_step,
             calls_spent=calls_spent,
         )
+    if config.scorer is not None:
+        return ScorerSink(build_scorer(config.scorer), gates, name=config.scorer.kind)
+    assert config.target is not None
     return ScorerSink(import_target(config.target), gates, name=config.target)

@@ -6,9 +6,9 @@ from recipes.bounds import verdict_kind
 from recipes.schema import Recipe
 from rewards.aggregator_config import EmpiricalBayes
 from rewards.aggregators import reward_unit
-from rewards.config import RewardsConfig, TournamentRewards
+from rewards.config import RewardsConfig, ScorerRewards, TournamentRewards
 from rl.objectives import Objective, RewardKind, resolve_objective
-from rollouts.config import FreeformTask
+from rollouts.config import FreeformTask, PythonTask
 
 
 def reward_kind(rewards: RewardsConfig) -> RewardKind:
@@ -24,6 +24,14 @@ def is_shrunk(rewards: RewardsConfig) -> bool:
     return isinstance(rewards, TournamentRewards) and isinstance(rewards.aggregator, EmpiricalBayes)
 
 
+def has_segments(recipe: Recipe) -> bool | None:
+    """Whether answers have segments with rewards of their own; None where only your own code knows."""
+    task, rewards = recipe.task, recipe.rewards
+    if not isinstance(rewards, ScorerRewards) or isinstance(task, FreeformTask):
+        return False
+    return None if isinstance(task, PythonTask) or rewards.scorer is None else True
+
+
 def recipe_objective(recipe: Recipe) -> Objective:
     """The objective with every knob filled.
 
@@ -35,6 +43,6 @@ def recipe_objective(recipe: Recipe) -> Objective:
         reward_kind=reward_kind(recipe.rewards),
         shrunk=is_shrunk(recipe.rewards),
         max_tokens=recipe.rollouts.max_tokens,
-        has_segments=False if isinstance(recipe.task, FreeformTask) else None,
+        has_segments=has_segments(recipe),
         updates_per_step=recipe.rl.updates_per_step,
     )

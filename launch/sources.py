@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rewards.errors import UserError
-from rollouts.config import DatasetsSource, FreeformTask, JsonlSource, TaskConfig
+from rollouts.config import DatasetsSource, FreeformTask, JsonlSource, SlateRankTask, SyntheticPools, TaskConfig
 from rollouts.sources import package_file
-from rollouts.tasks.freeform import build_freeform
+from rollouts.tasks import build_task
 
 MAX_READ_BYTES = 32 * 1024 * 1024
 """Larger sources are counted by their lines; the run itself reads them in full."""
@@ -29,19 +29,22 @@ def source_facts(task: TaskConfig, seed: int, base_dir: Path) -> SourceFacts:
     Raises:
         UserError: one line per fault: a file is missing, a row is broken, the template names a field that is not there.
     """
-    if not isinstance(task, FreeformTask):
+    if not isinstance(task, FreeformTask | SlateRankTask):
         return SourceFacts()
     if isinstance(task.source, DatasetsSource):
         return SourceFacts(num_heldout=task.heldout)
-    if isinstance(task.source, JsonlSource):
+    if isinstance(task.source, SyntheticPools):
+        files: list[Path] = []
+    elif isinstance(task.source, JsonlSource):
         files = [base_dir / Path(task.source.path).expanduser()]
     else:
         files = [package_file(task.source.package, name) for name in task.source.files]
     if sum(file.stat().st_size for file in files if file.is_file()) > MAX_READ_BYTES:
         return SourceFacts(num_lines(files) - task.heldout, task.heldout)
-    prompts = build_freeform(task, seed, base_dir)
-    fields = {name for prompt in (*prompts.train, *prompts.heldout) for name in prompt.fields}
-    return SourceFacts(len(prompts.train), len(prompts.heldout), frozenset(fields))
+    prompts = build_task(task, seed, base_dir)
+    train, heldout = prompts.train_prompts(), prompts.heldout_prompts()
+    fields = {name for prompt in (*train, *heldout) for name in prompt.fields}
+    return SourceFacts(len(train), len(heldout), frozenset(fields))
 
 
 def num_lines(files: list[Path]) -> int:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 from recipes.bounds import calls_per_match, judge_calls
 from recipes.sft_checks import sft_faults
-from rewards.config import TournamentRewards
+from rewards.config import ScorerRewards, TournamentRewards
 from rewards.gate_config import CopyRatioGate, LengthGate
 from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, VerdictTokensJudge, can_rank
+from rewards.scorer_config import ItemRankScorer
 from rewards.topologies.least import least_matches
 from rewards.topology_config import KWise, prior_key
 from rl.config import ObjectiveConfig
 from rl.zero import stage_fault
-from rollouts.config import FreeformTask, PackageLinesSource
+from rollouts.config import FreeformTask, PackageLinesSource, SlateRankTask
 
 if TYPE_CHECKING:
     from recipes.schema import Recipe
@@ -100,7 +101,7 @@ def corrects_for_older_weights(objective: ObjectiveConfig) -> bool:
 
 def evaluation(recipe: Recipe) -> Iterator[Fault]:
     task, wanted = recipe.task, recipe.evaluation.num_prompts
-    if isinstance(task, FreeformTask) and wanted > task.heldout:
+    if isinstance(task, FreeformTask | SlateRankTask) and wanted > task.heldout:
         rule = f"only task.heldout = {task.heldout} prompts are set aside; raise that or lower this"
         yield ("evaluation", "num_prompts"), rule
     audit = recipe.evaluation.audit_judge
@@ -260,6 +261,22 @@ def named_fields(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
             yield (*path, "reference_field"), judge.reference_field
 
 
+def scoring(recipe: Recipe) -> Iterator[Fault]:
+    """A built-in scorer reads what one kind of task finds in an answer, and names that task's segments."""
+    task, rewards = recipe.task, recipe.rewards
+    if not isinstance(rewards, ScorerRewards) or rewards.scorer is None:
+        return
+    scorer = rewards.scorer
+    if isinstance(task, FreeformTask):
+        yield ("rewards", "scorer", "kind"), f"{scorer.kind} scores a slate and its ranking: needs task.kind slate_rank"
+    if not isinstance(task, SlateRankTask):
+        return
+    wanted = "items" if isinstance(scorer, ItemRankScorer) else "phases"
+    if task.segments != wanted:
+        rule = f"rewards.scorer {scorer.kind} has a reward for each of the segments that `{wanted}` makes; use that"
+        yield ("task", "segments"), rule
+
+
 CHECKS: tuple[Callable[[Recipe], Iterator[Fault]], ...] = (
     lengths,
     counts,
@@ -270,6 +287,7 @@ CHECKS: tuple[Callable[[Recipe], Iterator[Fault]], ...] = (
     judging,
     prior,
     fields,
+    scoring,
     sft_faults,
 )
 

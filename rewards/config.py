@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from rewards.aggregator_config import AggregatorConfig, EmpiricalBayes
 from rewards.gate_config import GateConfig
 from rewards.judge_config import JudgeConfig
+from rewards.scorer_config import ScorerConfig
 from rewards.strict import ImportPath, StrictModel
 from rewards.topology_config import Adaptive, RoundRobin, TopologyConfig
 
@@ -71,11 +72,20 @@ class TournamentRewards(StrictModel):
 
 
 class ScorerRewards(StrictModel):
-    """Rewards from one function per rollout: `(prompt, candidate) -> float`."""
+    """Rewards from one function per rollout: a built-in `scorer`, or your own as `target`."""
 
     kind: Literal["scorer"]
-    target: ImportPath
+    target: ImportPath | None = None
+    """`(prompt, candidate) -> float`, or a mapping of segment names to numbers, or a `rewards.types.Scored`; may be
+    async. None = unscored."""
+    scorer: ScorerConfig | None = None
     gates: tuple[GateConfig, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.target is None) == (self.scorer is None):
+            raise ValueError("give a built-in scorer or your own target, one of the two")
+        return self
 
 
 RewardsConfig = Annotated[TournamentRewards | ScorerRewards, Field(discriminator="kind")]

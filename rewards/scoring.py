@@ -1,4 +1,4 @@
-"""A GroupSink for rewards of kind `scorer`: one number per rollout, no matches.
+"""A GroupSink for rewards of kind `scorer`: every rollout is scored by itself, as a whole or per segment; no matches.
 
 sampler --open/add/close--> ScorerSink --one task per rollout--> score_fn
                                 |
@@ -10,23 +10,26 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rewards.errors import UserError
-from rewards.types import Candidate, Gate, GroupKey, GroupScore, Prior, Prompt
+from rewards.types import Candidate, Gate, GroupKey, GroupScore, Prior, Prompt, Scored
 
-ScoreFn = Callable[[Prompt, Candidate], float | Awaitable[float | None] | None]
-"""A metric's own value, higher is better; None = unscored."""
+Score = float | Mapping[str, float | None] | Scored | None
+"""A metric's own value, higher is better; or one per segment by name, which then add up to the rollout's reward; or
+both in full; None = unscored."""
+
+ScoreFn = Callable[[Prompt, Candidate], Score | Awaitable[Score]]
 
 
 @dataclass(slots=True, eq=False)
 class _Group:
     prompt: Prompt
     num_candidates: int
-    tasks: dict[int, asyncio.Task[float | None]] = field(default_factory=dict)
+    tasks: dict[int, asyncio.Task[Scored | None]] = field(default_factory=dict)
     gate_failures: dict[str, list[int]] = field(default_factory=dict)
-    vetoed: set[int] = field(default_factory=set)
+    vetoed: dict[int, Candidate] = field(default_factory=dict)
     closed: bool = False
     complete: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -35,7 +38,7 @@ class ScorerSink:
     """Scores rollouts one by one as they arrive; implements `rewards.types.GroupSink`.
 
     A rollout that fails a gate is not scored by the function; it gets min(0, the group's lowest score): never more than
-    a rollout that passed, and 0 where the metric is not negative.
+    a rollout that passed, and 0 where the metric is not negative. Each of its segments likewise.
 
     Args:
         score_fn: sync or async.
@@ -68,7 +71,7 @@ class ScorerSink:
         for name in failed:
             group.gate_failures.setdefault(name, []).append(index)
         if failed:
-            group.vetoed.add(index)
+            group.vetoed[index] = candidate
         else:
             group.tasks[index] = asyncio.create_task(self._score(group.prompt, candidate))
         if len(group.tasks) + len(group.vetoed) == group.num_candidates:
@@ -92,8 +95,7 @@ class ScorerSink:
             for key in keys:
                 group = self._groups[key]
                 await group.complete.wait()
-                rewards = {index: await task for index, task in group.tasks.items()}
-                scores[key] = _group_score(group, rewards)
+                scores[key] = _group_score(group, {index: await task for index, task in sorted(group.tasks.items())})
         except BaseException:
             await self.stop()
             raise
@@ -122,19 +124,11 @@ class ScorerSink:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _score(self, prompt: Prompt, candidate: Candidate) -> float | None:
+    async def _score(self, prompt: Prompt, candidate: Candidate) -> Scored | None:
         value = self._score_fn(prompt, candidate)
         if inspect.isawaitable(value):
             value = await value
-        if value is None:
-            return None
-        try:
-            score = float(value)
-        except (TypeError, ValueError):
-            score = math.nan
-        if not math.isfinite(score):
-            raise UserError(f"rewards.target {self._name}: a score is a finite number or None, got {value!r}")
-        return score
+        return None if value is None else read_score(value, self._name)
 
     def _group(self, key: GroupKey) -> _Group:
         if key not in self._groups:
@@ -142,12 +136,70 @@ class ScorerSink:
         return self._groups[key]
 
 
-def _group_score(group: _Group, rewards: dict[int, float | None]) -> GroupScore:
-    scored = [reward for reward in rewards.values() if reward is not None]
-    floor = min([0.0, *scored])
-    slots = [floor if index in group.vetoed else rewards.get(index) for index in range(group.num_candidates)]
+def read_score(value: object, name: str) -> Scored:
+    """What a score function gave, checked.
+
+    Raises:
+        UserError: no number, a number that is not finite, or a mapping without any number.
+    """
+    if isinstance(value, Mapping):
+        segments = {str(segment): _number(reward, name) for segment, reward in value.items()}
+        present = [reward for reward in segments.values() if reward is not None]
+        if not present:
+            raise UserError(f"rewards.target {name}: scored none of the segments in {value!r:.80}; give None instead")
+        return Scored(reward=sum(present), segments=segments)
+    scored = value if isinstance(value, Scored) else Scored(reward=value)  # pyright: ignore[reportArgumentType]
+    reward = _number(scored.reward, name)
+    if reward is None:
+        raise UserError(f"rewards.target {name}: a score without a reward; give None for a rollout that is unscored")
+    return Scored(
+        reward=reward,
+        segments={segment: _number(reward, name) for segment, reward in scored.segments.items()},
+        figures={figure: _number(number, name) for figure, number in scored.figures.items()},
+    )
+
+
+def _number(value: object, name: str) -> float | None:
+    if value is None:
+        return None
+    try:
+        number = float(value)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"rewards.target {name}: a score is a finite number or None, got {value!r}")
+    return number
+
+
+def _group_score(group: _Group, scores: Mapping[int, Scored | None]) -> GroupScore:
+    present = {index: score for index, score in scores.items() if score is not None}
     return GroupScore(
-        rewards=slots,
+        rewards=_column(group, {index: score.reward for index, score in present.items()}, set(group.vetoed)),
+        segment_rewards={
+            name: _column(
+                group,
+                {index: score.segments.get(name) for index, score in present.items()},
+                {index for index, one in group.vetoed.items() if name in {span.name for span in one.parsed.spans}},
+            )
+            for name in _names(score.segments for score in present.values())
+        },
+        figures={
+            name: [
+                present[index].figures.get(name) if index in present else None for index in range(group.num_candidates)
+            ]
+            for name in _names(score.figures for score in present.values())
+        },
         baseline_ids=[0] * group.num_candidates,
         gate_failures={name: tuple(failed) for name, failed in group.gate_failures.items()},
     )
+
+
+def _column(group: _Group, values: Mapping[int, float | None], vetoed: set[int]) -> list[float | None]:
+    """One entry per slot; those that failed a gate stand at the floor."""
+    floor = min([0.0, *(value for value in values.values() if value is not None)])
+    return [floor if index in vetoed else values.get(index) for index in range(group.num_candidates)]
+
+
+def _names(columns: Iterable[Mapping[str, object]]) -> list[str]:
+    """Every name, in the order first seen, so that equal groups give equal tables."""
+    return list(dict.fromkeys(name for column in columns for name in column))

@@ -43,11 +43,27 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class TextSpan:
+    """Where a segment stands in an answer's text: character offsets, `end` excluded. A task finds it in `parse`."""
+
+    id: int
+    name: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class ParsedAnswer:
-    """What a task read out of an answer. `malformed` is the reason it could not be read, or None."""
+    """What a task read out of an answer. `malformed` is the reason it could not be read, or None.
+
+    spans: the parts with a reward of their own, as a task finds them; they do not overlap. A malformed answer of such a
+    task has one, over the whole text, with the id of the first segment. segments: the same by tokens; the pool that has
+    the token ids fills them in (`rollouts/segments.py`).
+    """
 
     fields: Mapping[str, Any] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
+    spans: tuple[TextSpan, ...] = ()
     segments: tuple[Segment, ...] = ()
     malformed: str | None = None
 
@@ -270,12 +286,26 @@ class Strengths:
 
 
 @dataclass(frozen=True, slots=True)
+class Scored:
+    """What a scorer says of one rollout.
+
+    reward: of the rollout as a whole, for objectives without segments. segments: a reward per segment by name; None,
+    or a name that is missing: that segment is unscored. figures: numbers to be logged; nothing is learned from them.
+    """
+
+    reward: float
+    segments: Mapping[str, float | None] = field(default_factory=dict)
+    figures: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class GroupScore:
     """What the reward side says of one group. Lists have one entry per rollout slot; None = unscored.
 
     baseline_ids tells who shares a baseline (default: the whole group, id 0). segment_rewards maps a segment's name to
-    its rewards. gate_failures maps a gate's name to the slots it failed. num_calls counts judge calls asked (a ranking
-    is one), num_failed those that ended without a verdict, failures counts them by cause.
+    its rewards, figures a number's name to its values, which are logged and never learned from. gate_failures maps a
+    gate's name to the slots it failed. num_calls counts judge calls asked (a ranking is one), num_failed those that
+    ended without a verdict, failures counts them by cause.
     """
 
     rewards: list[float | None]
@@ -287,6 +317,7 @@ class GroupScore:
     strengths: list[float | None] | None = None
     stderrs: list[float | None] | None = None
     per_criterion: Mapping[str, list[float | None]] = field(default_factory=dict)
+    figures: Mapping[str, list[float | None]] = field(default_factory=dict)
     gate_failures: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     num_calls: int = 0
     num_failed: int = 0

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from rewards.types import Candidate, GroupKey, GroupScore, GroupSink
 from rl.config import EvaluationConfig
 from rl.evaluation import compare_lengths, outcome_of, summarize_heldout
@@ -106,6 +108,10 @@ def tally(
         "heldout/gated_fraction": num_gated[1] / len(pairs),
         "heldout/gated_fraction_before": num_gated[0] / len(pairs),
     }
+    figures = _mean_figures(pairs, scores)
+    for name, figure in figures.items():
+        metrics[f"heldout/{name}"] = figure["after"]
+        metrics[f"heldout/{name}_before"] = figure["before"]
     rows = [
         {
             "prompt_id": pair.group.prompt.id,
@@ -123,7 +129,7 @@ def tally(
     ]
     return Games(
         pairs=pairs,
-        result=heldout.to_json() | {"judged": judged},
+        result=heldout.to_json() | {"judged": judged} | ({"figures": figures} if figures else {}),
         mean_length=lengths.to_json(),
         outcomes=outcomes,
         ungated=ungated,
@@ -131,6 +137,26 @@ def tally(
         rows=rows,
         num_calls=sum(score.num_calls for score in scores.values()),
     )
+
+
+def _mean_figures(pairs: Sequence[Pair], scores: Mapping[GroupKey, GroupScore]) -> dict[str, dict[str, float]]:
+    """Means over the answers of both policies: of the reward where it is a metric's own value, and of every figure.
+
+    A figure that either side never has is left out.
+    """
+    columns: dict[str, tuple[list[float], list[float]]] = {}
+    for pair in pairs:
+        score = scores[pair.key]
+        values = dict(score.figures) | ({"reward": score.rewards} if score.kind is None else {})
+        for name, both in values.items():
+            for side, value in zip(columns.setdefault(name, ([], [])), both, strict=True):
+                if value is not None:
+                    side.append(value)
+    return {
+        name: {"before": float(np.mean(before)), "after": float(np.mean(after))}
+        for name, (before, after) in columns.items()
+        if before and after
+    }
 
 
 def judged_alone(

@@ -1,6 +1,6 @@
 """From scored groups to what the learner reads: pure.
 
-groups, scores --> advantage per rollout (and segment) --> advantage per token --> TrainGroup
+groups, scores --> advantage per rollout, or per segment (segments.py) --> advantage per token --> TrainGroup
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rewards.errors import RunStopped
 from rewards.types import GroupScore
-from rl.advantages import build_train_advantages
-from rl.config import AdvantageKind
+from rl.advantages import TrainAdvantages, build_train_advantages
+from rl.objectives import Objective
+from rl.segments import SegmentAdvantages, build_segment_advantages, lay_over_tokens, segment_metrics
 from rl.types import TrainGroup, TrainRollout
-from rollouts.types import Group, Rollout
+from rollouts.types import FloatArray, Group, IntArray, Rollout
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,55 +29,98 @@ class TrainBatch:
 
 
 def build_train_batch(
-    groups: Sequence[Group], scores: Sequence[GroupScore], *, advantage: AdvantageKind, min_group: int
+    groups: Sequence[Group], scores: Sequence[GroupScore], *, objective: Objective, min_group: int
 ) -> TrainBatch:
     """Advantages of a step's groups, laid over their tokens.
 
     Unscored rollouts and groups with fewer than `min_group` scored ones are left out and counted. Tokens that the
-    policy did not choose get advantage 0 and stay outside the loss.
+    policy did not choose get advantage 0 and stay outside the loss. An objective with segments learns from each
+    segment's own reward and leaves out rollouts of which no segment is scored; any other learns from the rollout's.
 
     Raises:
         ValueError: a group and its score do not fit, or a score is of another group size.
+        RunStopped: the objective needs segments, and no answer of the step has one with a reward.
     """
     for group, score in zip(groups, scores, strict=True):
         if len(score.rewards) != len(group.rollouts):
             raise ValueError(f"group {group.key} has {len(group.rollouts)} slots and {len(score.rewards)} rewards")
     built = build_train_advantages(
         [score.rewards for score in scores],
-        kind=advantage,
+        kind=objective.advantage,
         min_group=min_group,
         baseline_ids=[score.baseline_ids for score in scores],
     )
-    train_groups: list[TrainGroup] = []
-    for p, group in enumerate(groups):
-        rollouts = {
-            slot: _train_rollout(rollout, float(built.advantages_PG[p, slot]))
-            for slot, rollout in enumerate(group.rollouts)
-            if rollout is not None and built.scored_PG[p, slot] and rollout.num_tokens > 0
-        }
-        if rollouts:
-            train_groups.append(TrainGroup(p, group.prompt_token_ids, tuple(rollouts.values()), tuple(rollouts)))
+    segments = build_segment_advantages(
+        groups, scores, objective=objective, min_group=min_group, dropped_P=built.dropped_P
+    )
+    if objective.uses_segments:
+        if segments is None and any(score.num_scored for score in scores):
+            raise RunStopped(
+                f"rl.objective.kind {objective.kind} learns from segments, and no answer has one with a reward of its "
+                "own; let task.parse give spans and the scorer a reward per span, or choose an objective without"
+            )
+        train_groups = _segmented(groups, segments)
+        num_zero_signal = sum(not any(r.advantages.any() for r in group.rollouts) for group in train_groups)
+    else:
+        train_groups = _whole(groups, built)
+        num_zero_signal = built.num_zero_signal
     reliabilities = [score.reliability for score in scores if score.reliability is not None]
     reliability = float(np.mean(reliabilities)) if reliabilities else None
     return TrainBatch(
         groups=tuple(train_groups),
         reliability=reliability,
         metrics=_reward_metrics(groups, scores, reliability)
+        | (segment_metrics(groups, segments) if segments is not None else {})
         | {
             "reward/num_groups_dropped": float(built.num_dropped),
-            "reward/num_groups_zero_signal": float(built.num_zero_signal),
+            "reward/num_groups_zero_signal": float(num_zero_signal),
             "reward/num_unscored": float(built.num_unscored),
             "reward/advantage_std": float(built.advantages_PG[built.scored_PG].std()) if built.scored_PG.any() else 0.0,
         },
     )
 
 
-def _train_rollout(rollout: Rollout, advantage: float) -> TrainRollout:
+def _whole(groups: Sequence[Group], built: TrainAdvantages) -> list[TrainGroup]:
+    """One advantage per rollout, on every token."""
+    train_groups: list[TrainGroup] = []
+    for p, group in enumerate(groups):
+        rollouts = {
+            slot: _train_rollout(
+                rollout,
+                np.where(rollout.loss_mask, np.float32(built.advantages_PG[p, slot]), np.float32(0.0)),
+                np.full(rollout.num_tokens, -1, dtype=np.int32),
+            )
+            for slot, rollout in enumerate(group.rollouts)
+            if rollout is not None and built.scored_PG[p, slot] and rollout.num_tokens > 0
+        }
+        if rollouts:
+            train_groups.append(TrainGroup(p, group.prompt_token_ids, tuple(rollouts.values()), tuple(rollouts)))
+    return train_groups
+
+
+def _segmented(groups: Sequence[Group], built: SegmentAdvantages | None) -> list[TrainGroup]:
+    """Each segment's advantage on its own tokens."""
+    train_groups: list[TrainGroup] = []
+    for p, group in enumerate(groups if built is not None else ()):
+        assert built is not None
+        rollouts = {
+            slot: _train_rollout(
+                rollout, *lay_over_tokens(rollout, built.advantages_PGS[p, slot], built.scored_PGS[p, slot])
+            )
+            for slot, rollout in enumerate(group.rollouts)
+            if rollout is not None and built.scored_PGS[p, slot].any() and rollout.num_tokens > 0
+        }
+        if rollouts:
+            train_groups.append(TrainGroup(p, group.prompt_token_ids, tuple(rollouts.values()), tuple(rollouts)))
+    return train_groups
+
+
+def _train_rollout(rollout: Rollout, advantages_T: FloatArray, segment_ids_T: IntArray) -> TrainRollout:
     return TrainRollout(
         token_ids=rollout.token_ids,
         loss_mask=rollout.loss_mask,
-        advantages=np.where(rollout.loss_mask, np.float32(advantage), np.float32(0.0)),
-        segment_ids=np.full(rollout.num_tokens, -1, dtype=np.int32),
+        advantages=advantages_T,
+        segment_ids=segment_ids_T,
         rollout_logprobs=rollout.logprobs,
     )
 
@@ -102,6 +147,10 @@ def _reward_metrics(
         )
     if reliability is not None:
         metrics["reward/reliability"] = reliability
+    for name in dict.fromkeys(name for score in scores for name in score.figures):
+        values = [value for score in scores for value in score.figures.get(name, ()) if value is not None]
+        if values:
+            metrics[f"figure/{name}"] = float(np.mean(values))
     gated = sum(len(slots) for score in scores for slots in score.gate_failures.values())
     metrics["reward/num_gate_failures"] = float(gated)
     return metrics

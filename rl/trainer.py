@@ -190,7 +190,7 @@ class Trainer:
         return metrics | learned | {"rl/skipped": 0.0}
 
     def _build(self, groups: list[Group], scores: list[GroupScore]) -> TrainBatch:
-        return build_train_batch(groups, scores, advantage=self.objective.advantage, min_group=self.rl.min_group)
+        return build_train_batch(groups, scores, objective=self.objective, min_group=self.rl.min_group)
 
     async def _shape(self, batch: TrainBatch, groups: list[Group], scores: list[GroupScore]) -> TrainBatch:
         """The batch as the objective wants it: the divergence off the rewards, and what `rl/shaping.py` does."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rewards.strict import ImportPath, StrictModel
 
@@ -56,6 +56,82 @@ class FreeformTask(StrictModel):
     """Judges see the answer without surrounding white space."""
 
 
+class SyntheticPools(StrictModel):
+    """Made-up queries over pools of items with a hidden relevance; needs no data. The same rows in every run.
+
+    A query is a topic. Each item shows a few topics, and how often it shows the query's is noisy evidence of whether it
+    is relevant.
+    """
+
+    kind: Literal["synthetic"]
+    num_prompts: Annotated[int, Field(ge=2)] = 2048
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the rows themselves; the run's seed draws which are held out."""
+    pool_size: Annotated[int, Field(ge=2, le=64)] = 20
+    relevant: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (2, 4)
+    """Fewest and most relevant items of a pool."""
+    num_topics: Annotated[int, Field(ge=2, le=64)] = 8
+    num_queries: Annotated[int, Field(ge=1)] | None = None
+    """So many of the topics are asked for; default: all. With 1 the query says nothing and the items say it all."""
+    topics_per_item: Annotated[int, Field(ge=1, le=8)] = 2
+    match_relevant: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Chance that a topic which a relevant item shows is the query's; otherwise it is any other one."""
+    match_other: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The same for an item that is not relevant."""
+
+    @model_validator(mode="after")
+    def _has_others(self) -> Self:
+        low, high = self.relevant
+        if self.num_queries is not None and self.num_queries > self.num_topics:
+            raise ValueError(f"num_queries {self.num_queries} is more than num_topics {self.num_topics}")
+        if not low <= high < self.pool_size:
+            raise ValueError(f"relevant {low} to {high} of {self.pool_size} items: needs low <= high < pool_size")
+        return self
+
+
+PoolSource = Annotated[JsonlSource | SyntheticPools, Field(discriminator="kind")]
+
+
+class SlateRankTask(StrictModel):
+    """Choose a slate out of a pool of items, then rank the best of it: `<SLATE>..</SLATE><RANK>..</RANK>`.
+
+    A JSONL source has a pool a line: `{"query": text, "items": [{"id": .., "text": ..}, ..], "relevant": [id, ..]}`, or
+    `"relevant": {id: grade}`. Ids have no white space, commas or angle brackets.
+    """
+
+    kind: Literal["slate_rank"]
+    source: PoolSource
+    template: str = (
+        "{query}\n\n{items}\nFirst choose up to {max_slate} of these items, in any order. Then rank the best "
+        "{max_rank} of your choice, best first. Answer with ids, in this form:\n"
+        "<SLATE>id, id, ...</SLATE>\n<RANK>id, id, ...</RANK>"
+    )
+    """User message; may use {query}, {items}, {max_slate} and {max_rank}."""
+    item_template: str = "[{id}] {text}\n"
+    """One item of {items}; may use {id} and {text}."""
+    system: str | None = None
+    heldout: Annotated[int, Field(ge=0)] = 64
+    """Pools set aside for evaluation, drawn by the run's seed; never trained on."""
+    max_items: Annotated[int, Field(ge=2)] = 20
+    """A larger pool is a fault of the source."""
+    max_slate: Annotated[int, Field(ge=1)] = 10
+    max_rank: Annotated[int, Field(ge=1)] = 5
+    """A longer slate or ranking makes an answer malformed."""
+    segments: Literal["phases", "items"] = "phases"
+    """`phases`: slate and rank. `items`: one segment per place of the ranking, as `rank_grpo` wants them."""
+    preamble: Literal["first", "none"] = "first"
+    """Tokens before the first segment (thinking; with `items` also the slate) belong to it, or to none: those are not
+    learned from."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if isinstance(self.source, SyntheticPools) and self.source.pool_size > self.max_items:
+            raise ValueError(f"source.pool_size {self.source.pool_size} is more than max_items {self.max_items}")
+        if self.max_rank > self.max_slate:
+            raise ValueError(f"max_rank {self.max_rank} is more than max_slate {self.max_slate}: a slate is ranked")
+        return self
+
+
 class PythonTask(StrictModel):
     """Your own task: `target` names a class or factory called with `options`, giving a rollouts.types.Task."""
 
@@ -64,7 +140,7 @@ class PythonTask(StrictModel):
     options: dict[str, str | int | float | bool] = Field(default_factory=dict)
 
 
-TaskConfig = Annotated[FreeformTask | PythonTask, Field(discriminator="kind")]
+TaskConfig = Annotated[FreeformTask | SlateRankTask | PythonTask, Field(discriminator="kind")]
 
 
 # --- engines ----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import ray
@@ -28,7 +28,11 @@ from ray.exceptions import RayActorError, RayTaskError
 from rewards.types import Candidate, GroupKey, GroupSink, ParsedAnswer, Prompt
 from rollouts.engine import EngineSpec, SampledAnswer
 from rollouts.engine_slot import EngineSlot, Renew, cause_of_death
+from rollouts.segments import locate_segments
 from rollouts.types import EngineStats, Group, GroupRequest, Rollout, Turn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def share_cores(num_engines: int, cores: Sequence[int] | None = None) -> list[tuple[int, ...]]:
@@ -61,13 +65,14 @@ def actor_options(spec: EngineSpec, bundle: tuple[Any, int] | None = None, gpu_s
 class EnginePool:
     """One or many engines behind `sample`. `parse` reads a task's answer out of the text.
 
-    max_replacements: how often each engine may die. renew: brings a new one to the current weights; needed where
-    engines are updated.
+    tokenizer: the policy's; needed where answers have segments. max_replacements: how often each engine may die.
+    renew: brings a new one to the current weights; needed where engines are updated.
     """
 
     specs: Sequence[EngineSpec]
     parse: Callable[[Prompt, str], ParsedAnswer]
     deadline_s: float
+    tokenizer: PreTrainedTokenizerBase | None = None
     bundles: Sequence[tuple[Any, int]] | None = None
     gpu_share: float = 1.0
     max_replacements: int = 0
@@ -192,7 +197,7 @@ class EnginePool:
         if answer is None:
             self.stats = replace(self.stats, rollouts_lost=self.stats.rollouts_lost + 1)
             return None
-        rollout = make_rollout(request, index, answer, self.parse(request.prompt, answer.text))
+        rollout = make_rollout(request, index, answer, self._parse(request, answer))
         self.stats = replace(
             self.stats,
             tokens_generated=self.stats.tokens_generated + rollout.num_tokens,
@@ -203,6 +208,20 @@ class EnginePool:
         if sink is not None:
             await sink.add(request.key, index, candidate_of(rollout))
         return rollout
+
+    def _parse(self, request: GroupRequest, answer: SampledAnswer) -> ParsedAnswer:
+        parsed = self.parse(request.prompt, answer.text)
+        if not parsed.spans:
+            return parsed
+        if self.tokenizer is None:
+            raise ValueError("answers with segments need the pool's tokenizer")
+        return locate_segments(
+            parsed,
+            answer.text,
+            tokenizer=self.tokenizer,
+            prompt_token_ids=request.prompt_token_ids,
+            token_ids=answer.token_ids,
+        )
 
     async def _sample_answer(
         self, slot: EngineSlot, request: GroupRequest, prompt_ref: Any, index: int

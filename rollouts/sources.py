@@ -18,6 +18,10 @@ MAX_FAULTS = 20
 """Faults that one message lists."""
 
 
+class BadRowError(Exception):
+    """What is wrong with one line."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One prompt's fields, and where they stand (`file:line`)."""
@@ -46,6 +50,16 @@ def read_rows(source: PromptSource, base_dir: Path) -> list[Row]:
 
 def _read_jsonl(file: Path) -> list[Row]:
     return [Row(fields, where) for fields, where in parse_lines(file, _parse_fields, "prompts")]
+
+
+def read_objects(file: Path, make_fields: Callable[[dict[str, Any]], Mapping[str, str]], what: str) -> list[Row]:
+    """One JSON object a line; `make_fields` makes it into fields and raises BadRowError for what is wrong with it.
+
+    Raises:
+        UserError: one line per fault, each with file and line.
+    """
+    lines = parse_lines(file, lambda line: make_fields(parse_object(line)), what)
+    return [Row(fields, where) for fields, where in lines]
 
 
 def _read_package_lines(source: PackageLinesSource) -> list[Row]:
@@ -112,10 +126,6 @@ def raise_faults(faults: list[str]) -> None:
     if faults:
         more = [f"... and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
         raise UserError("\n".join(faults[:MAX_FAULTS] + more))
-
-
-class BadRowError(Exception):
-    """What is wrong with one line."""
 
 
 def _parse_document(line: str, max_words: int | None) -> Mapping[str, str]:

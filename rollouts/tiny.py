@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -27,10 +28,13 @@ _CORPUS = (
 )
 
 
-def build_tiny_tokenizer(vocab_size: int = 384) -> PreTrainedTokenizerFast:
+def build_tiny_tokenizer(vocab_size: int = 384, words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with ChatML turns: any text encodes, and decodes to itself.
 
     Ids 0, 1 and 2 are the pad, turn-start and turn-end (eos) tokens, 3 to 258 the bytes, the rest learned merges.
+
+    Args:
+        words: texts that are one token each, whatever stands around them; their ids follow from `vocab_size`.
 
     Raises:
         ValueError: `vocab_size` is too small for the bytes or larger than the built-in text can fill.
@@ -49,6 +53,7 @@ def build_tiny_tokenizer(vocab_size: int = 384) -> PreTrainedTokenizerFast:
     )
     if tokenizer.get_vocab_size() != vocab_size:
         raise ValueError(f"a tiny tokenizer can have {tokenizer.get_vocab_size()} tokens here, not {vocab_size}")
+    tokenizer.add_tokens([AddedToken(word, special=False, normalized=False) for word in words])
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=START, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False
     )
@@ -60,6 +65,7 @@ def build_tiny_model(
     directory: str | Path,
     *,
     vocab_size: int = 384,
+    words: Sequence[str] = (),
     hidden: int = 64,
     layers: int = 2,
     heads: int = 4,
@@ -74,12 +80,12 @@ def build_tiny_model(
     """Write a random Llama and its tokenizer to `directory` (Hugging Face layout); equal arguments, equal bytes.
 
     `head_dim` 32 is the smallest that vLLM's CPU attention takes. `init_std` is above the usual 0.02 so that logits
-    are far from uniform and a wrong weight is visible in the log-probabilities.
+    are far from uniform and a wrong weight is visible in the log-probabilities. `words`: see `build_tiny_tokenizer`.
     """
     directory = Path(directory)
-    tokenizer = build_tiny_tokenizer(vocab_size)
+    tokenizer = build_tiny_tokenizer(vocab_size, words)
     config = LlamaConfig(
-        vocab_size=vocab_size,
+        vocab_size=len(tokenizer),
         hidden_size=hidden,
         intermediate_size=2 * hidden,
         num_hidden_layers=layers,

@@ -10,10 +10,11 @@ from typing import Any
 from rollouts.config import TaskConfig
 from rollouts.tasks.freeform import build_freeform
 from rollouts.tasks.python import build_python
+from rollouts.tasks.slate_rank import build_slate_rank
 from rollouts.types import Task
 
 BUILDERS: Mapping[str, Callable[[Any, int, Path], Task]] = MappingProxyType(
-    {"freeform": build_freeform, "python": build_python}
+    {"freeform": build_freeform, "slate_rank": build_slate_rank, "python": build_python}
 )
 
 

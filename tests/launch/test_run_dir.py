@@ -33,6 +33,7 @@ from rewards.types import (
     Ranking,
     Segment,
     Slate,
+    TextSpan,
     Verdict,
 )
 from rollouts.types import Group, Rollout, Turn, VersionSpan
@@ -61,6 +62,7 @@ def rollout(key: GroupKey, index: int, logprobs: list[float], text: str = "an an
         parsed=ParsedAnswer(
             fields={"ids": [3, 1]},
             parts={"plan": "p\u00e4th"},
+            spans=(TextSpan(0, "slate", 0, 9),),
             segments=(Segment(0, "slate", 0, n),),
             malformed="no list",
         ),
@@ -94,6 +96,7 @@ def score(rewards: list[float | None]) -> GroupScore:
         strengths=list(rewards),
         stderrs=[None if reward is None else 0.5 for reward in rewards],
         per_criterion={"clarity": list(rewards)},
+        figures={"recall@5": list(rewards)},
         gate_failures={"length": (1,)},
         num_calls=2,
         num_failed=1,

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from rewards.errors import UserError
-from rewards.scoring import ScoreFn, ScorerSink
-from rewards.types import Candidate, Gate, GroupKey, GroupScore, GroupSink, Prompt
+from rewards.scoring import Score, ScoreFn, ScorerSink
+from rewards.types import Candidate, Gate, GroupKey, GroupScore, GroupSink, ParsedAnswer, Prompt, Scored, TextSpan
 
 KEY = GroupKey("g")
 PROMPT = Prompt("p", "task")
@@ -60,6 +60,49 @@ async def test_gated_rollouts_are_not_scored_by_the_function_and_stand_lowest() 
     assert result.rewards == [2.0, 0.0, 2.0]
     assert result.gate_failures == {"empty": (1,)}
     assert (await score(lambda prompt, candidate: -2.0, ["a", ""], EmptyGate())).rewards == [-2.0, -2.0]
+
+
+async def test_a_mapping_is_a_reward_per_segment_and_their_sum() -> None:
+    values = {"a": {"slate": 0.5, "rank": 0.25}, "b": {"slate": -0.2}, "c": {"slate": 1, "rank": None}, "d": None}
+    result = await score(lambda prompt, candidate: values[candidate.text], ["a", "b", None, "c", "d"])
+    assert result.rewards == [0.75, -0.2, None, 1.0, None]
+    assert result.segment_rewards == {"slate": [0.5, -0.2, None, 1.0, None], "rank": [0.25, None, None, None, None]}
+    assert result.figures == {}
+
+
+async def test_a_full_score_weighs_for_itself_and_reports_figures() -> None:
+    def scorer(prompt: Prompt, candidate: Candidate) -> Scored:
+        return Scored(0.5, {"slate": 2.0}, {"items": 3.0} if candidate.text == "a" else {})
+
+    result = await score(scorer, ["a", "b"])
+    assert (result.rewards, result.segment_rewards) == ([0.5, 0.5], {"slate": [2.0, 2.0]})
+    assert result.figures == {"items": [3.0, None]}
+
+
+async def test_a_gate_holds_for_the_segments_that_a_rollout_has() -> None:
+    sink = ScorerSink(lambda prompt, candidate: {"slate": 0.5, "rank": -0.1}, [EmptyGate()])
+    await sink.open(KEY, PROMPT, 2)
+    await sink.add(KEY, 0, Candidate("0", "a"))
+    await sink.add(KEY, 1, Candidate("1", "", parsed=ParsedAnswer(spans=(TextSpan(0, "slate", 0, 0),))))
+    result = (await sink.scores())[KEY]
+    assert result.rewards == [0.4, 0.0]
+    assert result.segment_rewards == {"slate": [0.5, 0.0], "rank": [-0.1, None]}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"slate": float("nan")},
+        {"slate": "high"},
+        {},
+        {"slate": None},
+        Scored(float("inf")),
+        Scored(0.0, {}, {"x": float("nan")}),
+    ],
+)
+async def test_impossible_segment_scores_name_the_target(value: Score) -> None:
+    with pytest.raises(UserError, match=r"my\.metrics:fn"):
+        await score(lambda prompt, candidate: value, ["a"])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "high"])

@@ -14,6 +14,7 @@ from rl.config import AdvantageKind
 from rl.train_batch import TrainBatch, build_train_batch
 from rollouts.types import Group
 from tests.rl.fakes import make_group, make_rollout
+from tests.rl.learner_data import make_objective
 
 
 def build(
@@ -23,7 +24,9 @@ def build(
     advantage: AdvantageKind = "mean",
     min_group: int = 2,
 ) -> TrainBatch:
-    return build_train_batch(groups, scores, advantage=advantage, min_group=min_group)
+    return build_train_batch(
+        groups, scores, objective=replace(make_objective(), advantage=advantage), min_group=min_group
+    )
 
 
 def rewards(*values: float | None, reliability: float | None = None) -> GroupScore:

@@ -101,6 +101,7 @@ async def test_the_summary_counts_calls_and_names_the_result() -> None:
         "num_pairs": 2,
         "opponent": "starting model",
         "judged": {"win_rate": 1.0, "ci95": [1.0, 1.0], "num_prompts": 2, "num_pairs": 2},
+        "figures": {"reward": {"before": 0.0, "after": 1.0}},
     }
     assert summary["mean_length"] == {"before": 2.0, "after": 2.0}
     assert summary["judge_calls"] == 2 * 2 * 3 + 2 * 3  # two groups of two steps and two held-out pairs, 3 calls each
