@@ -1,0 +1,146 @@
+"""F-GRPO, GRPO on the joint reward, and the reward-to-go variant on the toy: one start, equal rollouts, several seeds.
+
+    python -m tests.bench.fgrpo_toy [--seeds 1 2 3] [--start RUN_OR_DIR] [--out DIR] [--set KEY=VALUE ...]
+
+Writes the tiny model and its answers (launch/slate_toy.py), teaches the format (`podium sft`), then runs `podium train`
+of each recipe at each seed, one after the other, and prints held-out figures at temperature 1: mean over seeds, and in
+brackets the lowest and the highest. `start` is the common start on the same held-out pools. Runs that DIR holds already
+are read, not repeated. Signals are means over the last third of the steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from launch.run_dir import RunDir
+
+ROOT = Path(__file__).parents[2]
+RECIPES = ("fgrpo_toy", "grpo_joint_toy", "fgrpo_reward_to_go_toy")
+FIGURES = {
+    "R@3": "recall@3",
+    "R@5": "recall@5",
+    "N@3": "ndcg@3",
+    "N@5": "ndcg@5",
+    "slate recall": "slate_recall",
+    "slate miss": "slate_miss",
+    "rank drop": "rank_drop",
+    "slate items": "slate_items",
+    "rank items": "rank_items",
+    "well formed": "well_formed",
+}
+SIGNALS = {
+    "slate adv. std": "segment/slate_advantage_std",
+    "rank adv. std": "segment/rank_advantage_std",
+    "slate flat groups": "segment/slate_zero_signal_rate",
+    "rank flat groups": "segment/rank_zero_signal_rate",
+    "slate tokens": "segment/slate_tokens",
+    "rank tokens": "segment/rank_tokens",
+    "step, s": "time/step_s",
+}
+
+
+def podium(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "launch.cli", *arguments], cwd=ROOT, check=True, stdout=sys.stderr)
+
+
+def finished(folder: Path) -> RunDir | None:
+    """The run in a folder that holds one, if it came to its end."""
+    runs = [RunDir.open(path) for path in sorted(folder.glob("*")) if (path / "summary.json").is_file()]
+    return runs[-1] if runs else None
+
+
+def write_toy(out: Path) -> None:
+    if not (out / "toy" / "answers.jsonl").is_file():
+        recipe = str(ROOT / "recipes" / "fgrpo_toy.yaml")
+        subprocess.run([sys.executable, "-m", "launch.slate_toy", recipe, str(out / "toy")], cwd=ROOT, check=True)
+
+
+def warm_start(out: Path) -> Path:
+    """The run of `podium sft` that all start from."""
+    if (done := finished(out / "sft")) is not None:
+        return done.path
+    recipe = str(ROOT / "recipes" / "fgrpo_toy.yaml")
+    settings = {"model.path": out / "toy" / "model", "sft.data": out / "toy" / "answers.jsonl"}
+    podium("sft", recipe, *_set(settings), "--set", f"launch.storage={out / 'sft'}")
+    done = finished(out / "sft")
+    assert done is not None
+    return done.path
+
+
+def train(name: str, seed: int, start: Path, out: Path, more: Sequence[str]) -> RunDir:
+    folder = out / f"{name}-{seed}"
+    if (done := finished(folder)) is not None:
+        return done
+    settings = {"seed": seed, "rl.init_from": start, "model.path": out / "toy" / "model", "launch.storage": folder}
+    started = time.monotonic()
+    podium("train", str(ROOT / "recipes" / f"{name}.yaml"), *_set(settings), *(w for s in more for w in ("--set", s)))
+    print(f"{name}, seed {seed}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    done = finished(folder)
+    assert done is not None
+    return done
+
+
+def _set(values: Mapping[str, Any]) -> list[str]:
+    return [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
+
+
+def heldout(runs: Sequence[RunDir], figure: str, when: str) -> list[float]:
+    summaries = [json.loads((run.path / "summary.json").read_text()) for run in runs]
+    return [summary["heldout"]["figures"][figure][when] for summary in summaries]
+
+
+def late_mean(run: RunDir, metric: str) -> float:
+    """Over the last third of the steps, of those that have it."""
+    rows = run.metrics()
+    values = [row[metric] for row in rows[-(len(rows) // 3 or 1) :] if metric in row]
+    return sum(values) / len(values)
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"{sum(values) / len(values):.3f} [{min(values):.3f}, {max(values):.3f}]"
+
+
+def print_table(columns: Mapping[str, Mapping[str, str]]) -> None:
+    """columns: heading -> row name -> cell."""
+    names = list(next(iter(columns.values())))
+    width = max(map(len, names))
+    print(f"{'':<{width}}  " + "  ".join(f"{heading:<22}" for heading in columns))
+    for name in names:
+        print(f"{name:<{width}}  " + "  ".join(f"{column[name]:<22}" for column in columns.values()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--start", type=Path, help="a run of podium sft, or a model; default: made here")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench_fgrpo_toy")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    options = parser.parse_args()
+    out = options.out.resolve()
+    write_toy(out)
+    start = (options.start or warm_start(out)).resolve()
+    runs = {name: [train(name, seed, start, out, options.settings) for seed in options.seeds] for name in RECIPES}
+    starts = {row: spread(heldout(runs[RECIPES[0]], figure, "before")) for row, figure in FIGURES.items()}
+    after = {
+        name: {row: spread(heldout(of, figure, "after")) for row, figure in FIGURES.items()}
+        for name, of in runs.items()
+    }
+    print_table({"start": starts} | after)
+    print()
+    print_table(
+        {
+            name: {row: spread([late_mean(run, metric) for run in of]) for row, metric in SIGNALS.items()}
+            for name, of in runs.items()
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()
