@@ -15,7 +15,6 @@ from collections.abc import Sequence
 
 from rewards.aggregators import build_aggregator, reward_unit
 from rewards.asking import Asker
-from rewards.batch_rounds import all_or_none
 from rewards.budget import Purse, hand_on
 from rewards.calling import Caller
 from rewards.config import CallBudget, TournamentRewards
@@ -23,6 +22,7 @@ from rewards.game import build_game
 from rewards.gate_rewards import merge_gated
 from rewards.judges.panel import Panel
 from rewards.merging import merged_log
+from rewards.together import all_or_none
 from rewards.tournament import PriorScorer, Tournament
 from rewards.types import (
     CallHandler,
