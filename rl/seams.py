@@ -34,7 +34,10 @@ class TrainingSink(GroupSink, Protocol):
     refill(n): the next n groups belong to the step that was scored last; False: its budget of judge calls is spent.
     """
 
-    prior: Prior | None
+    @property
+    def prior(self) -> Prior | None: ...
+    @prior.setter
+    def prior(self, prior: Prior | None) -> None: ...
 
     def refill(self, num_groups: int) -> bool: ...
 
