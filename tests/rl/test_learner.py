@@ -17,6 +17,7 @@ from rl.weights import LearnerSource
 from rl.zero import check_learner
 from rollouts.tiny import build_tiny_model
 from tests.rl.learner_data import make_groups, make_objective
+from tests.rl.learner_objectives import check_objective_runs, objective_runs
 from tests.rl.learner_worker import run_ranks
 
 VOCAB = 384
@@ -113,6 +114,7 @@ def every_stage(rank: int, world_size: int, port: int, dirs: dict[str, Path], dt
             found[f"{tied}-{stage}"] = (rows, weights_of(learner))
             if stage == 3:
                 assert any(parameter.numel() == 0 for parameter in learner.model.parameters())
+    found["objectives"] = objective_runs(dirs["tied"], rank, world_size, port, VOCAB)
     return found
 
 
@@ -161,6 +163,7 @@ def model_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_every_zero_stage_and_number_of_ranks_learns_the_same(model_dirs: dict[str, Path], tmp_path: Path) -> None:
     (one,) = run_ranks(every_stage, model_dirs, "float32", folder=tmp_path)
     two = run_ranks(every_stage, model_dirs, "float32", folder=tmp_path, world_size=2)
+    check_objective_runs(one.pop("objectives"), [result.pop("objectives") for result in two])
     expected = {name: oracle(model_dir, 3) for name, model_dir in model_dirs.items()}
     assert list(one) == ["tied-0", "tied-1", "tied-2", "tied-3", "untied-3"]
     for key, (rows, weights) in one.items():
