@@ -12,6 +12,7 @@ from rl import shared_prefix
 from rl.config import LearnerConfig, OptimizerConfig, RLConfig
 from rl.learner import Learner
 from rl.objectives import Objective
+from rl.policy import Policy
 from rl.types import TrainGroup
 from tests.rl.learner_data import make_groups
 from tests.rl.loss_data import SETTINGS
@@ -47,7 +48,7 @@ def objective_runs(
         world_size=world_size,
         master_port=port,
     )
-    assert learner._reference is not None
+    assert isinstance(learner._reference, Policy)
     for parameter in learner._reference.parameters():
         parameter.data.mul_(1.05)
     parameters = [parameter for parameter in learner._policy.parameters() if parameter.requires_grad]
