@@ -3,7 +3,8 @@
     w_k = exp(mean over item k's tokens of (logprob - old)),   l_k = - min(w_k A_k, clip(w_k, 1 - 0.06, 1 + 0.08) A_k)
     A_k = (R_k - mean of R_k over the group) / std,   loss = mean over all items of all answers
 
-The clip is that of the authors' training script. An item that an answer lacks is no item; the paper counts it as one with loss 0 (its divisor is always N items).
+The clip is that of the authors' training script. An item that an answer lacks is no item; the paper counts it as one
+with loss 0 (its divisor is always N items).
 """
 
 from rl.objectives.preset import Preset
