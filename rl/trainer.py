@@ -15,8 +15,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from statistics import fmean
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from rewards.errors import RunStopped
@@ -27,12 +27,11 @@ from rl.config import EvaluationConfig, RLConfig
 from rl.dynamic_sampling import refill_metrics
 from rl.evaluator import Evaluator, OpenAudit
 from rl.events import EventSink, Note, RunDone, StepDone
-from rl.kl_reward import kl_sums, take_off_rewards
 from rl.objectives import Objective
 from rl.probe import probe, probe_requests
 from rl.sampling_ahead import SamplingAhead
 from rl.seams import Engines, Learner, Store, TrainingSink
-from rl.shaping import shape_groups
+from rl.shaping import shape_batch
 from rl.step_groups import GroupSource, StepGroups
 from rl.train_batch import TrainBatch, build_train_batch
 from rollouts.types import Group, GroupRequest
@@ -168,7 +167,8 @@ class Trainer:
     async def _learn(self, step: int, sampled: StepGroups) -> dict[str, float]:
         self._clock.enter("learn", step)
         groups, scores = sampled.learned()
-        batch = self._build(groups, scores)
+        build = partial(build_train_batch, groups, objective=self.objective, min_group=self.rl.min_group)
+        batch = build(scores)
         metrics = dict(batch.metrics) | dict(self.describe(sampled.groups, sampled.scores))
         if self.rl.dynamic_sampling is not None:
             metrics |= refill_metrics(sampled.kept, num_wanted=sampled.num_wanted)
@@ -179,7 +179,7 @@ class Trainer:
         if self.colocated:
             await self.engines.sleep()
             self._asleep = True
-        batch = await self._shape(batch, groups, scores)
+        batch = await shape_batch(batch, scores, build, objective=self.objective, learner=self.learner)
         metrics |= batch.metrics
         learned = await self.learner.step(batch.groups)
         if self.rl.staleness:
@@ -188,20 +188,6 @@ class Trainer:
             learned["stale/mean_versions"] = sampled.mean_staleness(step)
         check_gap(learned, self.rl.max_logprob_gap, step)
         return metrics | learned | {"rl/skipped": 0.0}
-
-    def _build(self, groups: list[Group], scores: list[GroupScore]) -> TrainBatch:
-        return build_train_batch(groups, scores, objective=self.objective, min_group=self.rl.min_group)
-
-    async def _shape(self, batch: TrainBatch, groups: list[Group], scores: list[GroupScore]) -> TrainBatch:
-        """The batch as the objective wants it: the divergence off the rewards, and what `rl/shaping.py` does."""
-        if self.objective.reward_kl_coef > 0:
-            policy = await self.learner.logprobs(batch.groups)
-            reference = await self.learner.logprobs(batch.groups, reference=True)
-            sums = kl_sums(batch.groups, policy, reference, self.objective.kl_estimator)
-            scores = take_off_rewards(scores, sums, self.objective.reward_kl_coef)
-            batch = self._build(groups, scores)
-            batch = replace(batch, metrics=batch.metrics | {"reward/kl": fmean(sums.values())})
-        return replace(batch, groups=shape_groups(batch.groups, scores, self.objective))
 
     def _reason_to_skip(self, batch: TrainBatch) -> str | None:
         if not batch.groups:

@@ -115,7 +115,7 @@ def test_numeric_gradients(name: str, segments: bool) -> None:
     def value(logprobs: Tensor, entropy: Tensor) -> Tensor:
         return replace(batch, logprobs=logprobs, entropy=entropy).loss(objective)[0]
 
-    assert torch.autograd.gradcheck(value, (batch.logprobs, batch.entropy), eps=1e-6, atol=1e-8)
+    assert torch.autograd.gradcheck(value, (batch.logprobs, batch.entropy), eps=1e-6, atol=1e-8, fast_mode=True)
 
 
 # --- what may not matter ------------------------------------------------------------------------------------------
@@ -335,14 +335,13 @@ def test_a_short_segment_weighs_as_much_as_a_long_one() -> None:
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("where", ["logprobs", "old", "advantages", "ref"])
 def test_a_broken_number_at_a_loss_token_is_seen(name: str, broken: float, where: str) -> None:
-    if where == "old" and name == "rloo":
-        pytest.skip("REINFORCE reads no old logprobs")
     batch = make_batch(segments=True)
     values = getattr(batch, where).detach().clone()
     values[0, 0] = broken
     batch = replace(batch, **{where: values})
     loss, _ = batch.loss(replace(SETTINGS[name], kl_coef=0.1, kl_in="loss"))
-    assert not loss.isfinite()
+    reads_it = where != "old" or SETTINGS[name].surrogate != "reinforce"
+    assert loss.isfinite() != reads_it
 
 
 def test_a_broken_engine_logprob_is_seen_in_the_gap() -> None:
