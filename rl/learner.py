@@ -99,9 +99,8 @@ class Learner:
         if objective.kl_coef > 0 and config.learner.lora is not None:
             self._reference = BaseOnly(self._engine, self.model)
         self._basic_optimizer: torch.optim.Optimizer = optimizer
-        self._keeper = Keeper(
-            self._engine, self.model, self.model_dir, self.dtype, rank, world_size, config.learner.zero_stage
-        )
+        stage, lora = config.learner.zero_stage, config.learner.lora
+        self._keeper = Keeper(self._engine, self.model, self.model_dir, self.dtype, rank, world_size, stage, lora)
         self._grad_norm = math.nan
         logger.info(
             "learner rank %d of %d: %s, ZeRO-%d, %s, fused torch AdamW on float32 masters, %d threads",
