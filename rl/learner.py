@@ -84,7 +84,8 @@ class Learner:
         )
         policy = load_trained(self.model_dir, config, temperature=temperature, device=self.device, seed=seed)
         self.model: Any = policy.model
-        numel = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in self.model.parameters())
+        numels = [getattr(parameter, "ds_numel", parameter.numel()) for parameter in self.model.parameters()]
+        settings = deepspeed_config(config, device, sum(numels), largest_numel=max(numels))
         optimizer = build_optimizer(policy, config.optimizer)
         if config.learner.zero_stage == 0:
             # Without ZeRO, DeepSpeed has no check for non-finite gradients and does not tell their norm.
@@ -94,7 +95,7 @@ class Learner:
 
         self._engine: Any
         self._engine, *_ = deepspeed.initialize(
-            model=policy, optimizer=optimizer, config=deepspeed_config(config, device, numel), dist_init_required=False
+            model=policy, optimizer=optimizer, config=settings, dist_init_required=False
         )
         if objective.kl_coef > 0 and config.learner.lora is not None:
             self._reference = BaseOnly(self._engine, self.model)
