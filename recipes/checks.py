@@ -29,7 +29,7 @@ from rewards.scorer_config import ItemRankScorer
 from rewards.topologies.least import least_matches
 from rewards.topology_config import KWise, prior_key
 from rl.config import ObjectiveConfig
-from rl.zero import stage_fault
+from rl.zero import learner_faults, offload_fault
 from rollouts.config import FreeformTask, PackageLinesSource, SlateRankTask
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def counts(recipe: Recipe) -> Iterator[Fault]:
 
 
 def learner(recipe: Recipe) -> Iterator[Fault]:
-    if (fault := stage_fault(recipe.rl.learner)) is not None:
-        yield ("rl", "learner", "zero_stage"), fault
+    for key, rule in learner_faults(recipe.rl.learner):
+        yield ("rl", "learner", *key), rule
 
 
 def staleness(recipe: Recipe) -> Iterator[Fault]:
@@ -106,8 +106,7 @@ def corrects_for_older_weights(objective: ObjectiveConfig) -> bool:
     Recomputed old logprobs are those of the weights at the start of the batch: for rollouts of older weights the ratio
     starts at 1 all the same, and what lies between sampling and learning goes uncorrected.
     """
-    knobs = objective.model_dump()
-    return knobs.get("old_logprobs", "bypass") == "bypass" or knobs["off_policy"]["weight"] != "none"
+    return objective.old_logprobs == "bypass" or objective.off_policy.weight != "none"
 
 
 def evaluation(recipe: Recipe) -> Iterator[Fault]:
@@ -155,6 +154,9 @@ def cpu_faults(recipe: Recipe) -> Iterator[Fault]:
             ("rollouts", "engine", "enable_sleep_mode"),
             "sleep frees GPU memory and does nothing on device cpu; use false",
         )
+    for name, section in (("rl", recipe.rl), ("sft", recipe.sft)):
+        if section is not None and (fault := offload_fault(section.learner)) is not None:
+            yield (name, "learner", *fault[0]), fault[1]
     if backend in ("nccl", "ipc"):
         yield ("rl", "sync", "backend"), f"{backend} needs device cuda; use auto or shm"
     if recipe.launch.gpus_per_node:
