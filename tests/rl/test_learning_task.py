@@ -42,12 +42,12 @@ def test_exact_numbers_are_those_of_many_answers() -> None:
         policy.weights_DLV.add_(torch.randn(policy.weights_DLV.shape, generator=torch.Generator().manual_seed(0)))
         logprobs_PLV = policy.logprobs(task.features_PD)
         generator = torch.Generator().manual_seed(1)
-        batches = [_sample(logprobs_PLV, generator) for _ in range(400)]
+        batches = [_sample(logprobs_PLV, generator) for _ in range(100)]
         scores = torch.stack([_pick(task.weights_PLV, tokens).sum(dim=2) for tokens in batches])
         ratios = torch.stack([(_pick(logprobs_PLV, tokens) + np.log(NUM_TOKENS)).sum(dim=2) for tokens in batches])
     best_P = task.weights_PLV.amax(dim=2).sum(dim=1)
-    assert float((scores.mean(dim=(0, 2)) / best_P).mean()) == pytest.approx(true_score(policy, task), abs=0.005)
-    assert float(ratios.mean()) == pytest.approx(drift(policy, task), abs=0.02)
+    assert float((scores.mean(dim=(0, 2)) / best_P).mean()) == pytest.approx(true_score(policy, task), abs=0.01)
+    assert float(ratios.mean()) == pytest.approx(drift(policy, task), abs=0.04)
     assert batches[0].shape == (NUM_PROMPTS, GROUP_SIZE, task.weights_PLV.shape[1])
 
 
@@ -57,13 +57,12 @@ def test_every_method_pays_the_same_number_of_calls() -> None:
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_every_method_learns_where_there_is_something_to_learn(method: Method) -> None:
-    scores, moved = learn(method, make_task(0, level_share=0.0), lr=0.2, optimizer="adamw", num_steps=12, seed=0)
-    assert len(scores) == 13
-    assert scores[-1] > 0.15
+    scores, moved = learn(method, make_task(0, level_share=0.0), lr=0.4, optimizer="adamw", num_steps=3, seed=0)
+    assert len(scores) == 4
+    assert scores[-1] > 0.1
     assert moved > 0.1
-    assert (scores, moved) == learn(
-        method, make_task(0, level_share=0.0), lr=0.2, optimizer="adamw", num_steps=12, seed=0
-    )
+    again = learn(method, make_task(0, level_share=0.0), lr=0.4, optimizer="adamw", num_steps=1, seed=0)
+    assert again[0] == scores[:2]
 
 
 def test_unreliable_groups_are_set_aside() -> None:
