@@ -7,7 +7,7 @@ display and the report read these; a producer that has the figure uses this name
 not:
 
     rollout/mean_tokens  rollout/truncated_fraction  rollout/num_lost
-    rollout/tokens_per_s           answer tokens sampled per second of the sample phase
+    rollout/tokens_per_s           answer tokens per second that sampling took, beside the loop or in front of it
     reward/mean                    raw reward of the scored rollouts
     reward/reliability             mean over groups
     reward/num_unscored  reward/num_groups_dropped
@@ -16,12 +16,14 @@ not:
     judge/num_calls  judge/calls_per_s
     judge/order_flip_rate  judge/tie_rate  judge/failure_rate
     rl/loss  rl/grad_norm  rl/clip_fraction
-    sync/logprob_gap               mean |learner - engine| logprob of the sampled tokens, nats
+    sync/logprob_gap               mean |learner - engine| logprob of the sampled tokens, nats; with rl.staleness of a
+                                   probe after the sync, since the rollouts are older: stale/logprob_gap, stale/..
+    stale/mean_versions            policy versions between sampling and learning, mean over tokens
     heldout/win_rate               against the starting model; only at steps that evaluate
     heldout/ci95_low  heldout/ci95_high  heldout/mean_tokens
     sft/loss  sft/heldout_loss     cross-entropy, nats an answer token (`podium sft`)
     sft/heldout_perplexity  sft/num_tokens
-    time/<phase>_s  time/step_s    wall clock, seconds
+    time/<phase>_s  time/step_s    wall clock of the loop, seconds; what is sampled while a step is learned is not in it
 """
 
 from __future__ import annotations

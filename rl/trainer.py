@@ -4,10 +4,10 @@
                                  \\__ rollouts reach the judge as they finish __/
                      then evaluate and save where the recipe says so
 
-One asyncio task drives everything, and with `rl.staleness: 1` a second one samples and judges the next step meanwhile
-(`rl/sampling_ahead.py`); engines, judges and learner ranks work behind the protocols of `rl/seams.py`. A step's groups
-are on disk before they are learned from, and before the checkpoint that they do not follow from is written: a run that
-was killed learns from the same groups again.
+One asyncio task drives everything, and with `rl.staleness: 1` a second one samples and judges the next step while this
+one is learned (`rl/sampling_ahead.py`); engines, judges and learner ranks work behind the protocols of `rl/seams.py`. A
+step's groups are on disk before they are learned from, and those that were sampled ahead before the step's checkpoint
+is written: a run that was killed learns from the same groups again.
 """
 
 from __future__ import annotations

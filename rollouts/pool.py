@@ -235,6 +235,9 @@ class EnginePool:
             except TimeoutError:
                 ray.cancel(reply)
                 return None
+            except asyncio.CancelledError:
+                ray.cancel(reply)  # a run that goes on, as one does that is asked to stop, needs an idle engine
+                raise
             except (RayTaskError, RayActorError) as error:
                 if (cause := cause_of_death(error)) is None:
                     raise
