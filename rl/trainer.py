@@ -15,8 +15,8 @@ import math
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
-from statistics import fmean
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,9 +27,8 @@ from rl.config import EvaluationConfig, RLConfig
 from rl.evaluation import judge_agreement
 from rl.events import EventSink, Note, Phase, PhaseStarted, RunDone, StepDone
 from rl.heldout import Games, Pair, judge_pairs, judged_alone, pair_answers, tally
-from rl.kl_reward import kl_sums, take_off_rewards
 from rl.objectives import Objective
-from rl.shaping import shape_groups
+from rl.shaping import shape_batch
 from rl.train_batch import TrainBatch, build_train_batch
 from rl.types import TrainGroup
 from rollouts.types import Group, GroupRequest
@@ -210,7 +209,8 @@ class Trainer:
 
     async def _learn(self, step: int, groups: list[Group], scores: list[GroupScore]) -> dict[str, float]:
         self._enter("learn", step)
-        batch = self._build(groups, scores)
+        build = partial(build_train_batch, groups, objective=self.objective, min_group=self.rl.min_group)
+        batch = build(scores)
         metrics = dict(batch.metrics) | dict(self.describe(groups, scores))
         self._judge_calls += sum(score.num_calls for score in scores)
         if (reason := self._reason_to_skip(batch)) is not None:
@@ -219,25 +219,11 @@ class Trainer:
         if self.colocated:
             await self.engines.sleep()
             self._asleep = True
-        batch = await self._shape(batch, groups, scores)
+        batch = await shape_batch(batch, scores, build, objective=self.objective, learner=self.learner)
         metrics |= batch.metrics
         metrics |= await self.learner.step(batch.groups)
         check_gap(metrics, self.rl.max_logprob_gap, step)
         return metrics | {"rl/skipped": 0.0}
-
-    def _build(self, groups: list[Group], scores: list[GroupScore]) -> TrainBatch:
-        return build_train_batch(groups, scores, objective=self.objective, min_group=self.rl.min_group)
-
-    async def _shape(self, batch: TrainBatch, groups: list[Group], scores: list[GroupScore]) -> TrainBatch:
-        """The batch as the objective wants it: the divergence off the rewards, and what `rl/shaping.py` does."""
-        if self.objective.reward_kl_coef > 0:
-            policy = await self.learner.logprobs(batch.groups)
-            reference = await self.learner.logprobs(batch.groups, reference=True)
-            sums = kl_sums(batch.groups, policy, reference, self.objective.kl_estimator)
-            scores = take_off_rewards(scores, sums, self.objective.reward_kl_coef)
-            batch = self._build(groups, scores)
-            batch = replace(batch, metrics=batch.metrics | {"reward/kl": fmean(sums.values())})
-        return replace(batch, groups=shape_groups(batch.groups, scores, self.objective))
 
     def _reason_to_skip(self, batch: TrainBatch) -> str | None:
         if not batch.groups:

@@ -6,6 +6,8 @@ from rl.objective_config import (
     AdvantageKind,
     DiscoConfig,
     DiscoScore,
+    KlEstimator,
+    KlPlace,
     ObjectiveConfig,
     OffPolicyConfig,
     RatioLevel,
@@ -33,6 +35,9 @@ SURROGATE_CLIPS: dict[Surrogate, tuple[float, float]] = {
 
 UNCLIPPED = (1.0, 1e9)
 """Ratios end at e^20, long before that."""
+
+KL_ESTIMATORS: dict[KlPlace, KlEstimator] = {"loss": "k3", "reward": "k1"}
+"""Where `kl_in` is not the preset's."""
 
 SAPO_TAU = (1.0, 1.05)
 DISCO_TAU: dict[DiscoScore, float] = {"log_l": 10.0, "l_ratio": 1.0}
@@ -79,6 +84,7 @@ def resolve_objective(
     if disco and disco.score == "l_ratio":
         surrogate, (clip_low, clip_high) = "clip", UNCLIPPED
     aggregation = config.aggregation or preset.aggregation
+    kl_in = config.kl_in or preset.kl_in
     objective = Objective(
         kind=config.kind,
         advantage=config.advantage or _default_advantage(preset, reward_kind, shrunk),
@@ -93,8 +99,8 @@ def resolve_objective(
         dual_clip=config.dual_clip,
         sapo_tau=config.sapo_tau or SAPO_TAU,
         focal_gamma=preset.focal_gamma if config.focal_gamma is None else config.focal_gamma,
-        kl_estimator=config.kl_estimator or ("k1" if config.kl_in == "reward" else preset.kl_estimator),
-        kl_in=config.kl_in or preset.kl_in,
+        kl_estimator=config.kl_estimator or (preset.kl_estimator if kl_in == preset.kl_in else KL_ESTIMATORS[kl_in]),
+        kl_in=kl_in,
         entropy_coef=config.entropy_coef,
         segment_weights=config.segment_weights,
         uses_segments=preset.uses_segments,

@@ -90,7 +90,7 @@ def main() -> None:
 
 def dump() -> dict[str, Any]:
     import torch
-    import trl
+    import trl  # pyright: ignore[reportMissingImports]
 
     inputs = make_inputs()
     return {
@@ -154,6 +154,7 @@ def run(inputs: dict[str, Any], trainer: str, settings: dict[str, Any], ours: di
     fake = make_trainer(settings, logprobs, entropy)
     loss = compute_loss(trainer)(fake, fake.model, batch)
     loss.backward()
+    assert logprobs.grad is not None
     return {
         "trainer": trainer,
         "settings": settings,
@@ -165,15 +166,15 @@ def run(inputs: dict[str, Any], trainer: str, settings: dict[str, Any], ours: di
 
 
 def compute_loss(trainer: str) -> Any:
-    from trl import GRPOTrainer, RLOOTrainer
-    from trl.experimental.gmpo import GMPOTrainer
+    from trl import GRPOTrainer, RLOOTrainer  # pyright: ignore[reportMissingImports]
+    from trl.experimental.gmpo import GMPOTrainer  # pyright: ignore[reportMissingImports]
 
     return {"grpo": GRPOTrainer, "rloo": RLOOTrainer, "gmpo": GMPOTrainer}[trainer]._compute_loss
 
 
 def make_trainer(settings: dict[str, Any], logprobs: Any, entropy: Any) -> Any:
     """What `_compute_loss` reads of a trainer, with TRL's own defaults where a case says nothing."""
-    from trl import GRPOConfig
+    from trl import GRPOConfig  # pyright: ignore[reportMissingImports]
 
     defaults = {name: field.default for name, field in GRPOConfig.__dataclass_fields__.items()}
     values = {

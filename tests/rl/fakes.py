@@ -13,6 +13,7 @@ from rewards.errors import RunStopped
 from rewards.types import Candidate, GroupKey, GroupScore, GroupSink, Prior, Prompt
 from rl.config import CheckpointConfig, EvaluationConfig, RLConfig, SyncConfig
 from rl.events import Event
+from rl.objectives import Objective
 from rl.trainer import Trainer
 from rl.types import TrainGroup
 from rollouts.types import FinishReason, Group, GroupRequest, Rollout, SamplingSpec, Turn, VersionSpan
@@ -248,11 +249,18 @@ class FakeRun:
         self.store = FakeStore(self.log)
         self.events = FakeEvents()
 
-    def trainer(self, *, rl: RLConfig = RL, evaluation: EvaluationConfig = EVALUATION, **keys: Any) -> Trainer:
+    def trainer(
+        self,
+        *,
+        rl: RLConfig = RL,
+        evaluation: EvaluationConfig = EVALUATION,
+        objective: Objective | None = None,
+        **keys: Any,
+    ) -> Trainer:
         return Trainer(
             rl=rl,
             evaluation=evaluation,
-            objective=make_objective(),
+            objective=objective or make_objective(),
             seed=0,
             engines=self.engines,
             sink=self.sink,

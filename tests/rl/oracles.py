@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-
-from rl.objectives import Objective
 
 Rewards = Sequence[Sequence[float | None]]
 
@@ -69,67 +66,6 @@ def slow_advantages(
                 advantage = (beaten / (n - 1) - 0.5) / perfect
             advantages[p][i] = advantage
     return advantages
-
-
-@dataclass(frozen=True)
-class SlowLoss:
-    loss: float
-    grad: list[list[float]]
-    clip_fraction: float
-    ratios: list[list[float | None]]
-
-
-def slow_policy_loss(
-    logprobs: list[list[float]],
-    old: list[list[float]],
-    advantages: list[list[float]],
-    segment_ids: list[list[int]],
-    mask: list[list[bool]],
-    objective: Objective,
-    ref: list[list[float]] | None = None,
-) -> SlowLoss:
-    """Loss and its gradient by each logprob, token by token, from the formulas in `policy_loss`'s docstring."""
-    tokens = [(b, t) for b, row in enumerate(mask) for t, is_loss in enumerate(row) if is_loss]
-    num_rollouts = len({b for b, _ in tokens})
-    grad = [[0.0] * len(row) for row in mask]
-    ratios: list[list[float | None]] = [[None] * len(row) for row in mask]
-    loss, num_clipped = 0.0, 0
-    for b, t in tokens:
-        segment = segment_ids[b][t]
-        mine = [u for c, u in tokens if c == b and segment_ids[b][u] == segment]
-
-        if objective.ratio_level == "token":
-            shared = [t]
-        elif objective.ratio_level == "segment":
-            shared = mine
-        else:
-            shared = [u for c, u in tokens if c == b]
-        ratio = math.exp(sum(logprobs[b][u] - old[b][u] for u in shared) / len(shared))
-        ratios[b][t] = ratio
-        advantage = advantages[b][t]
-        clipped_ratio = min(max(ratio, 1 - objective.clip_low), 1 + objective.clip_high)
-        policy = -min(ratio * advantage, clipped_ratio * advantage)
-        is_clipped = clipped_ratio * advantage < ratio * advantage
-        num_clipped += is_clipped
-        slope = 0.0 if is_clipped else -ratio * advantage
-
-        kl = kl_slope = 0.0
-        if ref is not None:
-            difference = ref[b][t] - logprobs[b][t]
-            kl = math.exp(difference) - difference - 1
-            kl_slope = 1 - math.exp(difference)
-
-        in_segment = [(c, u) for c, u in tokens if segment_ids[c][u] == segment]
-        if objective.aggregation == "token":
-            weight = 1 / len(in_segment)
-        elif objective.aggregation == "sequence":
-            weight = 1 / len(mine) / len({c for c, _ in in_segment})
-        else:
-            assert objective.constant_tokens is not None
-            weight = 1 / (objective.constant_tokens * num_rollouts)
-        loss += weight * (policy + objective.kl_coef * kl)
-        grad[b][t] = weight * (slope + objective.kl_coef * kl_slope)
-    return SlowLoss(loss, grad, num_clipped / len(tokens), ratios)
 
 
 def slow_bootstrap_ci95(per_prompt: list[float], num_resamples: int, seed: int) -> tuple[float, float]:

@@ -59,16 +59,28 @@ def test_values_and_gradients_are_those_of_log_softmax(
         torch.testing.assert_close(grad, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_gradcheck_in_float64() -> None:
+@pytest.mark.parametrize("parts", [(0,), (1,), (0, 1)], ids=["logprob", "entropy", "both"])
+def test_gradcheck_in_float64(parts: tuple[int, ...]) -> None:
     hidden_NH, weight_VH, labels_N = make_inputs(7, seed=3, dtype=torch.float64)
 
-    def run(hidden_NH: Tensor, weight_VH: Tensor) -> Tensor:
-        return chunked_logprobs(hidden_NH, weight_VH, labels_N, temperature=1.3, chunk=3)[0]
+    def run(hidden_NH: Tensor, weight_VH: Tensor) -> tuple[Tensor, ...]:
+        found = chunked_logprobs(hidden_NH, weight_VH, labels_N, temperature=1.3, chunk=3, with_entropy=True)
+        return tuple(found[part] for part in parts)
 
     assert torch.autograd.gradcheck(run, (hidden_NH, weight_VH))
 
 
-def test_entropy_is_zero_unless_asked_for_and_has_no_gradient() -> None:
+def test_an_entropy_that_no_loss_reads_costs_no_gradient() -> None:
+    hidden_NH, weight_VH, labels_N = make_inputs(5, seed=1)
+    grads = []
+    for with_entropy in (False, True):
+        logprobs_N, _ = chunked_logprobs(hidden_NH, weight_VH, labels_N, chunk=2, with_entropy=with_entropy)
+        grads.append(torch.autograd.grad(logprobs_N.sum(), (hidden_NH, weight_VH)))
+    for without, beside in zip(*grads, strict=True):
+        torch.testing.assert_close(without, beside, rtol=0, atol=0)
+
+
+def test_entropy_is_zero_and_without_a_gradient_unless_asked_for() -> None:
     hidden_NH, weight_VH, labels_N = make_inputs(4, seed=0)
     _, entropy_N = chunked_logprobs(hidden_NH, weight_VH, labels_N)
     assert not entropy_N.any()

@@ -1,10 +1,12 @@
-"""The policy loss: golden values per preset, a per-token oracle, and what no split, order or padding may change."""
+"""The policy loss: a per-token oracle, numeric gradients, and what no split, order or padding may change.
+
+Golden values by hand are in `test_loss_golden.py`.
+"""
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,228 +14,117 @@ import torch
 from torch import Tensor
 
 from rl.loss import policy_loss
-from rl.metrics import Metric, merge, summarize
-from rl.objective_config import Aggregation, RatioLevel
-from rl.objectives import Objective, compute_normalizers
+from rl.metrics import merge, summarize
+from rl.objective_config import Aggregation
+from rl.objectives import Objective
 from rl.ratio import MAX_LOG_RATIO
-from tests.rl.oracles import slow_policy_loss
-
-LEVELS: tuple[RatioLevel, ...] = ("token", "segment", "sequence")
-AGGREGATIONS: tuple[Aggregation, ...] = ("token", "sequence", "constant")
-COMBINATIONS = list(itertools.product(LEVELS, AGGREGATIONS, (0.0, 0.1), (False, True)))
-
-
-def make_objective(level: RatioLevel = "token", aggregation: Aggregation = "token", kl_coef: float = 0.0) -> Objective:
-    constant_tokens = 5 if aggregation == "constant" else None
-    return Objective("test", "mean", level, 0.2, 0.28, aggregation, constant_tokens, kl_coef)
-
-
-GRPO = Objective("grpo", "mean_std", "token", 0.2, 0.2, "sequence", None, 0.0)
-DR_GRPO = Objective("dr_grpo", "mean", "token", 0.2, 0.2, "constant", 4, 0.0)
-DAPO = Objective("dapo", "mean", "token", 0.2, 0.28, "token", None, 0.0)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Rollouts in rows, in any dtype; `mask` also has holes, as after a tool's turn."""
-
-    logprobs: Tensor
-    old: Tensor
-    ref: Tensor
-    rollout: Tensor
-    advantages: Tensor
-    ids: Tensor
-    mask: Tensor
-
-    def take(self, rows: list[int]) -> Batch:
-        return Batch(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
-
-    def loss(self, objective: Objective, normalizers: np.ndarray | None = None) -> tuple[Tensor, dict[str, Metric]]:
-        return policy_loss(
-            self.logprobs,
-            self.old,
-            self.advantages,
-            self.ids,
-            self.mask,
-            objective=objective,
-            rollout_logprobs_BT=self.rollout,
-            ref_logprobs_BT=self.ref if objective.kl_coef > 0 else None,
-            normalizers_S=normalizers,
-        )
-
-    def loss_and_grad(self, objective: Objective) -> tuple[Tensor, Tensor]:
-        loss, _ = self.loss(objective)
-        return loss.detach(), torch.autograd.grad(loss, self.logprobs)[0]
-
-    def normalizers(self, objective: Objective) -> np.ndarray:
-        return compute_normalizers(self.ids.numpy(), self.mask.numpy(), objective=objective)
-
-
-def make_batch(*, segments: bool, seed: int = 0, dtype: torch.dtype = torch.float64, spread: float = 0.4) -> Batch:
-    """6 rollouts of up to 9 tokens; the last one has no loss token."""
-    rng = np.random.default_rng(seed)
-    shape = (6, 9)
-    old = -rng.exponential(size=shape)
-    ids = np.full(shape, -1)
-    mask = np.zeros(shape, dtype=bool)
-    advantages = np.zeros(shape)
-    for b, length in enumerate([9, 4, 7, 1, 8, 0]):
-        mask[b, :length] = rng.random(length) < 0.8
-        mask[b, : min(length, 1)] = True
-        if segments:  # preamble, slate, rank; the fourth rollout has a preamble only
-            ids[b] = np.repeat([-1, 0, 1], 3)
-        advantages[b] = rng.normal(size=3)[ids[b] + 1]
-
-    def tensor(values: np.ndarray) -> Tensor:
-        return torch.tensor(values, dtype=dtype)
-
-    return Batch(
-        logprobs=tensor(old + spread * rng.normal(size=shape)).requires_grad_(),
-        old=tensor(old),
-        ref=tensor(old + 0.3 * rng.normal(size=shape)),
-        rollout=tensor(old + 0.01 * rng.normal(size=shape)),
-        advantages=tensor(advantages),
-        ids=torch.tensor(ids),
-        mask=torch.tensor(mask),
-    )
-
-
-# --- golden numbers -----------------------------------------------------------------------------------------------
-#
-# Two rollouts, ratios [1.5, 1] with advantage 1 and [0.5] with advantage -1 (then padding).
-# Clip 0.2/0.2: -min(1.5, 1.2) = -1.2, -1, -min(-0.5, -0.8) = 0.8. Clip 0.2/0.28: -1.28, -1, 0.8.
-# Only the second token keeps its gradient: -ratio * advantage = -1, times its weight.
-
-
-@pytest.mark.parametrize(
-    ("objective", "expected", "slope"),
-    [
-        (GRPO, ((-1.2 - 1) / 2 + 0.8) / 2, -1 / 4),
-        (DR_GRPO, (-1.2 - 1 + 0.8) / (4 * 2), -1 / 8),
-        (DAPO, (-1.28 - 1 + 0.8) / 3, -1 / 3),
-    ],
-    ids=lambda value: value.kind if isinstance(value, Objective) else "",
+from tests.rl.loss_data import (
+    AGGREGATIONS,
+    DAPO,
+    DR_GRPO,
+    LEVELS,
+    SETTINGS,
+    Batch,
+    make_batch,
+    make_objective,
+    preset,
 )
-def test_golden_values_of_the_presets(objective: Objective, expected: float, slope: float) -> None:
-    logprobs = torch.tensor([[math.log(1.5), 0.0], [math.log(0.5), 9.0]], requires_grad=True)
-    loss, metrics = policy_loss(
-        logprobs,
-        torch.zeros(2, 2),
-        torch.tensor([[1.0, 1.0], [-1.0, 5.0]]),
-        torch.full((2, 2), -1),
-        torch.tensor([[1, 1], [1, 0]]),
-        objective=objective,
+from tests.rl.loss_oracle import SlowLoss, slow_policy_loss
+
+every_setting = pytest.mark.parametrize("name", SETTINGS)
+with_and_without_segments = pytest.mark.parametrize("segments", [False, True])
+
+ONE_ADVANTAGE_PER_ANSWER = ("gmpo",)
+"""Settings for which segments with advantages of their own are refused."""
+
+
+def has_true_gradient(objective: Objective, segments: bool) -> bool:
+    """Token forms have it while tokens that share a ratio share advantage and weight; CISPO's weight has none."""
+    if objective.surrogate == "cispo":
+        return False
+    return not (segments and objective.ratio_level == "sequence" and objective.ratio_form == "token")
+
+
+def slow(batch: Batch, objective: Objective) -> SlowLoss:
+    return slow_policy_loss(
+        batch.logprobs.tolist(),
+        batch.old.tolist(),
+        batch.advantages.tolist(),
+        batch.ids.tolist(),
+        batch.mask.tolist(),
+        objective,
+        ref=batch.ref.tolist(),
+        rollout=batch.rollout.tolist(),
+        entropy=batch.entropy.tolist(),
     )
-    loss.backward()
-    assert loss.item() == pytest.approx(expected)
-    torch.testing.assert_close(logprobs.grad, torch.tensor([[0.0, slope], [0.0, 0.0]]))
-    row = summarize(metrics)
-    assert row["rl/loss"] == row["rl/policy_loss"] == pytest.approx(expected)
-    assert row["rl/clip_fraction"] == pytest.approx(2 / 3)
-    assert row["rl/ratio"] == pytest.approx((1.5 + 1 + 0.5) / 3)
-    assert row["rl/ratio_max"] == pytest.approx(1.5)
-    assert row["rl/num_tokens"] == 3
 
 
-def test_golden_values_of_kl_and_gap() -> None:
-    # ref is twice and once as sure: d = ln 2 and 0, k3 = 2 - ln 2 - 1 and 0; the engine is off by 0.1 and -0.3
-    loss, metrics = policy_loss(
-        torch.tensor([[-2.0, -1.0]], dtype=torch.float64),
-        None,
-        torch.tensor([[0.5, 0.5]]),
-        torch.full((1, 2), -1),
-        torch.ones(1, 2),
-        objective=replace(DAPO, kl_coef=0.2),
-        ref_logprobs_BT=torch.tensor([[-2.0 + math.log(2), -1.0]], dtype=torch.float64),
-        rollout_logprobs_BT=torch.tensor([[-2.1, -0.7]], dtype=torch.float64),
-        entropy_BT=torch.tensor([[1.0, 3.0]]),
-    )
-    kl = (1 - math.log(2)) / 2
-    assert loss.item() == pytest.approx(-0.5 + 0.2 * kl)
-    row = summarize(metrics)
-    assert row["rl/policy_loss"] == pytest.approx(-0.5)
-    assert row["rl/kl"] == pytest.approx(kl)
-    assert row["sync/logprob_gap"] == pytest.approx(0.2)
-    assert row["sync/logprob_gap_max"] == pytest.approx(0.3)
-    assert row["sync/mismatch_k3"] == pytest.approx((math.exp(0.1) - 0.1 - 1 + math.exp(-0.3) + 0.3 - 1) / 2)
-    assert row["rl/entropy"] == pytest.approx(2.0)
-
-
-def test_golden_value_of_the_sequence_level() -> None:
-    # log-ratios ln 2 and 0: the sequence's ratio is sqrt(2), cut at 1.28 for A = 1 and kept for A = -1
-    for advantage, expected, slope in [(1.0, -1.28, 0.0), (-1.0, math.sqrt(2), math.sqrt(2) / 2)]:
-        logprobs = torch.tensor([[math.log(2), 0.0]], requires_grad=True)
-        loss, _ = policy_loss(
-            logprobs,
-            torch.zeros(1, 2),
-            torch.full((1, 2), advantage),
-            torch.full((1, 2), -1),
-            torch.ones(1, 2),
-            objective=make_objective("sequence", "sequence"),
-        )
-        loss.backward()
-        assert loss.item() == pytest.approx(expected)
-        torch.testing.assert_close(logprobs.grad, torch.full((1, 2), slope))
+def grads(batch: Batch, objective: Objective) -> tuple[Tensor, Tensor]:
+    loss, _ = batch.loss(objective)
+    by_logprob, by_entropy = torch.autograd.grad(loss, (batch.logprobs, batch.entropy), allow_unused=True)
+    return by_logprob, torch.zeros_like(by_logprob) if by_entropy is None else by_entropy
 
 
 # --- the oracle ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("level", "aggregation", "kl_coef", "segments"), COMBINATIONS)
-def test_equals_the_oracle(level: RatioLevel, aggregation: Aggregation, kl_coef: float, segments: bool) -> None:
-    objective = make_objective(level, aggregation, kl_coef)
+@pytest.mark.parametrize(
+    ("name", "segments"),
+    [(n, s) for n in SETTINGS for s in (False, True) if not (s and n in ONE_ADVANTAGE_PER_ANSWER)],
+)
+def test_equals_the_oracle(name: str, segments: bool) -> None:
+    objective = SETTINGS[name]
     for seed in range(3):
         batch = make_batch(segments=segments, seed=seed)
-        expected = slow_policy_loss(
-            batch.logprobs.tolist(),
-            batch.old.tolist(),
-            batch.advantages.tolist(),
-            batch.ids.tolist(),
-            batch.mask.tolist(),
-            objective,
-            batch.ref.tolist() if kl_coef > 0 else None,
-        )
+        expected = slow(batch, objective)
         loss, metrics = batch.loss(objective)
-        (grad,) = torch.autograd.grad(loss, batch.logprobs)
+        by_logprob, by_entropy = grads(batch, objective)
         assert loss.item() == pytest.approx(expected.loss, abs=1e-12)
-        np.testing.assert_allclose(grad.numpy(), expected.grad, atol=1e-12)
-        ratios = [ratio for row in expected.ratios for ratio in row if ratio is not None]
+        np.testing.assert_allclose(by_logprob.numpy(), expected.grad, atol=1e-12)
+        np.testing.assert_allclose(by_entropy.numpy(), expected.entropy_grad, atol=1e-12)
         row = summarize(metrics)
+        assert row["rl/policy_loss"] == pytest.approx(expected.policy_loss, abs=1e-12)
         assert row["rl/clip_fraction"] == pytest.approx(expected.clip_fraction)
-        assert row["rl/ratio"] == pytest.approx(np.mean(ratios))
-        assert row["rl/ratio_max"] == pytest.approx(max(ratios))
+        assert row["rl/ratio"] == pytest.approx(np.mean(expected.ratios))
+        assert row["rl/ratio_max"] == pytest.approx(max(expected.ratios))
 
 
-def test_the_oracle_is_asked_about_clipped_and_unclipped_tokens() -> None:
-    for level in LEVELS:
-        fractions = [
-            summarize(make_batch(segments=True, seed=seed).loss(make_objective(level))[1])["rl/clip_fraction"]
-            for seed in range(3)
-        ]
-        assert 0 < max(fractions) < 1
+@pytest.mark.parametrize("name", [name for name in SETTINGS if SETTINGS[name].surrogate in ("clip", "cispo", "gmpo")])
+def test_the_oracle_is_asked_about_clipped_and_unclipped_tokens(name: str) -> None:
+    objective = replace(SETTINGS[name], clip_low=0.2, clip_high=0.2)
+    batches = [make_batch(segments=True, seed=seed) for seed in range(3)]
+    assert 0 < max(slow(batch, objective).clip_fraction for batch in batches) < 1
 
 
-@pytest.mark.parametrize(("level", "aggregation", "kl_coef", "segments"), COMBINATIONS)
-def test_numeric_gradients(level: RatioLevel, aggregation: Aggregation, kl_coef: float, segments: bool) -> None:
-    """The token form equals the true gradient while tokens that share a ratio share advantage and weight."""
-    objective = make_objective(level, aggregation, kl_coef)
-    batch = make_batch(segments=segments and level != "sequence", spread=0.03)  # far from the kinks at 0.8 and 1.28
-    assert summarize(batch.loss(objective)[1])["rl/clip_fraction"] == 0
+@pytest.mark.parametrize("name", [name for name in SETTINGS if SETTINGS[name].off_policy.is_active])
+def test_the_oracle_is_asked_about_cut_and_whole_weights(name: str) -> None:
+    rows = [summarize(make_batch(segments=False, seed=seed).loss(SETTINGS[name])[1]) for seed in range(3)]
+    assert any(row["rl/off_policy_weight"] != pytest.approx(row["sync/mismatch_ratio"]) for row in rows)
+    if "truncate" not in name:
+        assert 0 < sum(row["rl/off_policy_masked_fraction"] for row in rows) < 3
 
-    def value(logprobs: Tensor) -> Tensor:
-        return replace(batch, logprobs=logprobs).loss(objective)[0]
 
-    assert torch.autograd.gradcheck(value, (batch.logprobs,), eps=1e-6, atol=1e-8)
+@pytest.mark.parametrize(
+    ("name", "segments"),
+    [(n, s) for n, o in SETTINGS.items() for s in (False, True) if has_true_gradient(o, s)],
+)
+def test_numeric_gradients(name: str, segments: bool) -> None:
+    objective = SETTINGS[name]
+    batch = make_batch(segments=segments)
+
+    def value(logprobs: Tensor, entropy: Tensor) -> Tensor:
+        return replace(batch, logprobs=logprobs, entropy=entropy).loss(objective)[0]
+
+    assert torch.autograd.gradcheck(value, (batch.logprobs, batch.entropy), eps=1e-6, atol=1e-8, fast_mode=True)
 
 
 # --- what may not matter ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("level", "aggregation", "kl_coef", "segments"), COMBINATIONS)
-def test_splitting_the_batch_changes_nothing(
-    level: RatioLevel, aggregation: Aggregation, kl_coef: float, segments: bool
-) -> None:
-    objective = make_objective(level, aggregation, kl_coef)
+@every_setting
+@with_and_without_segments
+def test_splitting_the_batch_changes_nothing(name: str, segments: bool) -> None:
+    objective = SETTINGS[name]
     batch = make_batch(segments=segments, dtype=torch.float32)
     whole, whole_metrics = batch.loss(objective)
     (whole_grad,) = torch.autograd.grad(whole, batch.logprobs)
@@ -244,12 +135,13 @@ def test_splitting_the_batch_changes_nothing(
         (grad,) = torch.autograd.grad(loss, batch.logprobs)
         torch.testing.assert_close(loss, whole, rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(grad, whole_grad, rtol=1e-6, atol=1e-6)
-        assert summarize(merge(metrics for _, metrics in parts)) == pytest.approx(summarize(whole_metrics), rel=1e-5)
+        merged = summarize(merge(metrics for _, metrics in parts))
+        assert merged == pytest.approx(summarize(whole_metrics), rel=1e-5, abs=1e-7)
 
 
-@pytest.mark.parametrize(("level", "aggregation"), list(itertools.product(LEVELS, AGGREGATIONS)))
-def test_order_of_rollouts_and_padding_change_nothing(level: RatioLevel, aggregation: Aggregation) -> None:
-    objective = make_objective(level, aggregation, kl_coef=0.1)
+@every_setting
+def test_order_of_rollouts_and_padding_change_nothing(name: str) -> None:
+    objective = SETTINGS[name]
     batch = make_batch(segments=True)
     loss, grad = batch.loss_and_grad(objective)
 
@@ -282,15 +174,17 @@ def _padded(batch: Batch, width: int) -> Batch:
         old=pad(batch.old, nan),
         ref=pad(batch.ref, nan),
         rollout=pad(batch.rollout, nan),
+        entropy=pad(batch.entropy, nan),
         advantages=pad(batch.advantages, nan),
         ids=pad(batch.ids, 77).long(),
         mask=torch.nn.functional.pad(batch.mask, (0, width), value=False),
     )
 
 
-@pytest.mark.parametrize(("level", "aggregation"), list(itertools.product(LEVELS, AGGREGATIONS)))
+@every_setting
 @pytest.mark.parametrize("old_given", [False, True])
-def test_on_policy_ratios_are_one(level: RatioLevel, aggregation: Aggregation, old_given: bool) -> None:
+def test_on_policy_ratios_are_one(name: str, old_given: bool) -> None:
+    objective = replace(SETTINGS[name], bypass=False)
     batch = make_batch(segments=True, dtype=torch.float32)
     _, metrics = policy_loss(
         batch.logprobs,
@@ -298,27 +192,74 @@ def test_on_policy_ratios_are_one(level: RatioLevel, aggregation: Aggregation, o
         batch.advantages,
         batch.ids,
         batch.mask,
-        objective=make_objective(level, aggregation),
+        objective=objective,
+        rollout_logprobs_BT=batch.rollout,
+        ref_logprobs_BT=batch.ref,
+        entropy_BT=batch.entropy,
     )
     row = summarize(metrics)
     assert (row["rl/ratio"], row["rl/ratio_max"], row["rl/clip_fraction"]) == (1.0, 1.0, 0.0)
 
 
-def test_on_policy_gradient_is_reinforce() -> None:
+@pytest.mark.parametrize("surrogate", ["clip", "cispo", "sapo", "reinforce"])
+def test_on_policy_gradient_is_reinforce(surrogate: str) -> None:
+    """So is every surrogate's at ratio 1, where no clip and no gate acts."""
     batch = make_batch(segments=False)
-    loss, _ = policy_loss(batch.logprobs, None, batch.advantages, batch.ids, batch.mask, objective=DAPO)
+    objective = replace(DAPO, surrogate=surrogate)  # pyright: ignore[reportArgumentType]
+    loss, _ = policy_loss(batch.logprobs, None, batch.advantages, batch.ids, batch.mask, objective=objective)
     (grad,) = torch.autograd.grad(loss, batch.logprobs)
     torch.testing.assert_close(grad, -batch.advantages * batch.mask / batch.mask.sum())
 
 
-@pytest.mark.parametrize(("level", "aggregation"), list(itertools.product(LEVELS, AGGREGATIONS)))
-def test_no_advantage_no_policy_gradient(level: RatioLevel, aggregation: Aggregation) -> None:
+# --- segments -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        n
+        for n, o in SETTINGS.items()
+        if not o.all_rollouts_teach and (o.surrogate, o.ratio_level) != ("gmpo", "sequence")
+    ],
+)
+def test_no_advantage_no_policy_gradient(name: str) -> None:
     """A segment with advantage 0 learns nothing, whatever the others' advantages are."""
-    batch = make_batch(segments=True)
+    objective = SETTINGS[name]
+    if objective.ratio_form == "mean" and objective.ratio_level == "sequence":
+        objective = replace(objective, ratio_form="token")  # one mean through all tokens moves all of them
+    objective = replace(objective, clip_low=1.0, clip_high=9.0)
+    batch = make_batch(segments=True, spread=0.1, mismatch=0.0)
     batch = replace(batch, advantages=torch.where(batch.ids == 1, 0.0, batch.advantages))
-    _, grad = batch.loss_and_grad(make_objective(level, aggregation))
+    _, grad = batch.loss_and_grad(objective)
     assert not grad[batch.ids == 1].any()
     assert grad[(batch.ids == 0) & batch.mask].any()
+
+
+def test_f_grpo_ranks_without_a_rank_advantage_get_no_gradient() -> None:
+    batch = make_batch(segments=True, spread=1e-4)
+    batch = replace(batch, advantages=torch.where(batch.ids == 1, 0.0, batch.advantages))
+    for level in LEVELS:
+        _, grad = batch.loss_and_grad(preset("f_grpo", ratio_level=level))
+        assert not grad[batch.ids == 1].any()
+        assert grad[(batch.ids == 0) & batch.mask].any()
+
+
+@pytest.mark.parametrize("kl_coef", [0.0, 0.1])
+def test_f_grpo_with_equal_advantages_and_the_constant_divisor_is_grpo(kl_coef: float) -> None:
+    """To the last bit: token ratios, lambda 1."""
+    batch = make_batch(segments=True)
+    batch = replace(batch, advantages=batch.advantages[:, :1].expand(-1, 9))
+    plain = replace(batch, ids=torch.full_like(batch.ids, -1))
+    f_grpo = preset(
+        "f_grpo",
+        ratio_level="token",
+        aggregation="constant",
+        constant_tokens=7,
+        segment_weights=(1.0, 1.0),
+        kl_coef=kl_coef,
+    )
+    grpo = preset("grpo", aggregation="constant", constant_tokens=7, kl_coef=kl_coef)
+    torch.testing.assert_close(batch.loss_and_grad(f_grpo), plain.loss_and_grad(grpo), rtol=0, atol=0)
 
 
 def test_segments_with_equal_advantages_and_a_constant_divisor_are_dr_grpo() -> None:
@@ -330,13 +271,48 @@ def test_segments_with_equal_advantages_and_a_constant_divisor_are_dr_grpo() -> 
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
+def test_the_whole_is_the_weighted_sum_of_its_segments(aggregation: Aggregation) -> None:
+    """loss(1, lambda) = loss(1, 0) + lambda (loss(0, 1) - loss(0, 0)); lambda counts once, divergence included."""
+    batch = make_batch(segments=True)
+
+    def loss(*weights: float) -> float:
+        objective = replace(make_objective("segment", aggregation, 0.1), segment_weights=weights)
+        return batch.loss(objective)[0].item()
+
+    assert loss(1.0, 0.3) == pytest.approx(loss(1.0, 0.0) + 0.3 * (loss(0.0, 1.0) - loss(0.0, 0.0)))
+    assert loss() == loss(1.0) == loss(1.0, 1.0, 5.0)
+
+
+def test_a_segment_of_weight_0_gets_no_gradient_and_no_nan() -> None:
+    batch = make_batch(segments=True)
+    _, grad = batch.loss_and_grad(SETTINGS["weight-0"])
+    assert grad.isfinite().all()
+    assert not grad[batch.ids == 1].any()
+
+
+def test_metrics_tell_segments_apart() -> None:
+    ids, mask = torch.tensor([[0, 0, 1]]), torch.ones(1, 3)
+    logprobs = torch.tensor([[0.0, 0.0, math.log(2)]])
+    _, metrics = policy_loss(
+        logprobs, torch.zeros(1, 3), mask, ids, mask, objective=preset("f_grpo", ratio_level="token")
+    )
+    row = summarize(metrics)
+    assert row["rl/segment_0_ratio"] == 1
+    assert row["rl/segment_0_clip_fraction"] == 0
+    assert row["rl/segment_1_ratio"] == pytest.approx(2)
+    assert row["rl/segment_1_clip_fraction"] == 1
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
 def test_padding_beside_segments_only(aggregation: Aggregation) -> None:
     """No loss token is outside a segment, so the bucket that padding falls into has no normaliser."""
     ids, mask = torch.tensor([[0, 0, 1], [0, 1, -1]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
     logprobs = torch.zeros(2, 3, requires_grad=True)
     loss, _ = policy_loss(logprobs, None, torch.ones(2, 3), ids, mask, objective=make_objective("token", aggregation))
     loss.backward()
-    assert loss.item() == pytest.approx(-0.5 if aggregation == "constant" else -2)  # -5 tokens / (5 * 2 rollouts)
+    # two segments of -1 each; over all pairs of rollout and segment -1; -5 tokens / (5 * 2 rollouts)
+    expected = {"token": -2, "sequence": -2, "segment": -1, "constant": -0.5}
+    assert loss.item() == pytest.approx(expected[aggregation])
     assert logprobs.grad is not None
     assert logprobs.grad.isfinite().all()
 
@@ -355,16 +331,17 @@ def test_a_short_segment_weighs_as_much_as_a_long_one() -> None:
 # --- broken numbers -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", ["dapo", "gspo", "gspo_token", "cispo", "sapo", "gmpo", "f_grpo", "rank_grpo", "rloo"])
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("where", ["logprobs", "old", "advantages", "ref"])
-def test_a_broken_number_at_a_loss_token_is_seen(level: RatioLevel, broken: float, where: str) -> None:
+def test_a_broken_number_at_a_loss_token_is_seen(name: str, broken: float, where: str) -> None:
     batch = make_batch(segments=True)
     values = getattr(batch, where).detach().clone()
     values[0, 0] = broken
     batch = replace(batch, **{where: values})
-    loss, _ = batch.loss(make_objective(level, kl_coef=0.1))
-    assert not loss.isfinite()
+    loss, _ = batch.loss(replace(SETTINGS[name], kl_coef=0.1, kl_in="loss"))
+    reads_it = where != "old" or SETTINGS[name].surrogate != "reinforce"
+    assert loss.isfinite() != reads_it
 
 
 def test_a_broken_engine_logprob_is_seen_in_the_gap() -> None:
@@ -399,10 +376,25 @@ def test_a_segment_missing_from_the_normalizers_is_no_silent_zero() -> None:
     assert not batch.loss(DAPO, normalizers)[0].isfinite()
 
 
+def test_a_broken_engine_logprob_breaks_a_loss_that_reads_it() -> None:
+    batch = make_batch(segments=False)
+    rollout = batch.rollout.clone()
+    rollout[0, 0] = math.nan
+    for name in ("bypass", "token-truncate", "sequence-mask", "geometric"):
+        assert not replace(batch, rollout=rollout).loss(SETTINGS[name])[0].isfinite()
+
+
 def test_kl_without_a_reference_is_a_bug() -> None:
     batch = make_batch(segments=False)
     with pytest.raises(ValueError, match="ref_logprobs_BT"):
         policy_loss(batch.logprobs, None, batch.advantages, batch.ids, batch.mask, objective=replace(DAPO, kl_coef=0.1))
+
+
+def test_missing_inputs_are_bugs() -> None:
+    batch = make_batch(segments=False)
+    for name, missing in (("entropy", "entropy_BT"), ("bypass", "rollout_logprobs_BT"), ("token-mask", "rollout_")):
+        with pytest.raises(ValueError, match=missing):
+            policy_loss(batch.logprobs, None, batch.advantages, batch.ids, batch.mask, objective=SETTINGS[name])
 
 
 def test_a_micro_batch_of_padding_adds_nothing() -> None:
@@ -414,7 +406,7 @@ def test_a_micro_batch_of_padding_adds_nothing() -> None:
     assert loss.item() == 0
     assert empty.logprobs.grad is not None
     assert not empty.logprobs.grad.any()
-    assert summarize(metrics).keys() == {"rl/loss", "rl/policy_loss", "rl/num_tokens"}
+    assert summarize(metrics).keys() == {"rl/loss", "rl/policy_loss", "rl/num_tokens"}  # no mean over nothing
     _, whole = batch.loss(DAPO)
     assert summarize(merge([whole, metrics])) == summarize(whole)
 

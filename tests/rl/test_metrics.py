@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl.metrics import Max, Mean, Metric, Sum, merge, summarize
+from rl.metrics import EffectiveShare, Max, Mean, Metric, Sum, merge, summarize
 
 numbers = st.lists(st.integers(-1000, 1000).map(float), min_size=1, max_size=20)
 
@@ -32,6 +32,18 @@ def test_parts_merge_to_the_whole(values: list[float], cuts: list[int]) -> None:
 def test_summarize_gives_plain_numbers() -> None:
     row = summarize({"a": Sum(0.0), "b": Mean(3.0, 2), "c": Max(-1.0), "d": Mean(0.0, 0), "e": Max(-math.inf)})
     assert row == {"a": 0.0, "b": 1.5, "c": -1.0}
+
+
+def test_the_effective_share_of_weights_by_hand() -> None:
+    # weights 1 1 4: (6^2) / (3 * 18); level weights are worth their number
+    parts = [
+        {"w": EffectiveShare(2.0, 2.0, 2)},
+        {"w": EffectiveShare(4.0, 16.0, 1)},
+        {"w": EffectiveShare(0.0, 0.0, 0)},
+    ]
+    assert summarize(merge(parts)) == {"w": pytest.approx(2 / 3)}
+    assert summarize({"w": EffectiveShare(6.0, 12.0, 3)}) == {"w": 1.0}
+    assert summarize({"w": EffectiveShare(0.0, 0.0, 0)}) == {}
 
 
 def test_a_key_may_be_missing_in_some_parts() -> None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from dataclasses import replace
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from rewards.errors import UserError
-from rl.config import AdvantageKind, ObjectiveConfig
-from rl.objectives import PRESETS, Objective, RewardKind, compute_normalizers, resolve_objective
+from rl.objective_config import AdvantageKind, DiscoConfig, ObjectiveConfig, OffPolicyConfig, RatioLevel
+from rl.objectives import (
+    PRESETS,
+    Disco,
+    Objective,
+    OffPolicy,
+    RewardKind,
+    compute_normalizers,
+    resolve_objective,
+)
 
 OWN_ADVANTAGE = {"rloo": "rloo", "reinforce_pp": "whiten", "reinforce_pp_baseline": "batch_std"}
 PRESET_KINDS = get_args(ObjectiveConfig.model_fields["kind"].annotation)
@@ -23,16 +32,93 @@ def test_every_kind_of_the_recipe_has_a_preset() -> None:
     assert set(PRESETS) == set(PRESET_KINDS)
 
 
-def test_presets_are_the_published_settings() -> None:
-    assert resolve(ObjectiveConfig(kind="grpo"), reward_kind="metric") == Objective(
-        "grpo", "mean_std", "token", 0.2, 0.2, "sequence", None, 0.0
-    )
-    assert resolve(ObjectiveConfig(kind="dr_grpo"), reward_kind="metric") == Objective(
-        "dr_grpo", "mean", "token", 0.2, 0.2, "constant", 96, 0.0
-    )
-    assert resolve(ObjectiveConfig(kind="dapo"), reward_kind="metric") == Objective(
-        "dapo", "mean", "token", 0.2, 0.28, "token", None, 0.0
-    )
+# kind: surrogate, ratio level and form, clip, aggregation, advantage for metrics
+PUBLISHED: dict[str, tuple[str, str, str, tuple[float, float] | None, str, str]] = {
+    "grpo": ("clip", "token", "token", (0.2, 0.2), "sequence", "mean_std"),
+    "dr_grpo": ("clip", "token", "token", (0.2, 0.2), "constant", "mean"),
+    "dapo": ("clip", "token", "token", (0.2, 0.28), "token", "mean"),
+    "gspo": ("clip", "sequence", "mean", (3e-4, 4e-4), "sequence", "mean_std"),
+    "gspo_token": ("clip", "sequence", "token", (3e-4, 4e-4), "sequence", "mean_std"),
+    "cispo": ("cispo", "token", "token", (1.0, 4.0), "token", "mean_std"),
+    "gmpo": ("gmpo", "sequence", "mean", (0.4, 0.4), "sequence", "mean_std"),
+    "sapo": ("sapo", "token", "token", None, "sequence", "mean_std"),
+    "rloo": ("reinforce", "token", "token", None, "constant", "rloo"),
+    "reinforce_pp": ("clip", "token", "token", (0.2, 0.2), "token", "whiten"),
+    "reinforce_pp_baseline": ("clip", "token", "token", (0.2, 0.2), "token", "batch_std"),
+    "f_grpo": ("clip", "segment", "token", (3e-4, 4e-4), "sequence", "mean"),
+    "rank_grpo": ("clip", "segment", "mean", (0.2, 0.2), "segment", "mean_std"),
+    "focal": ("clip", "token", "token", (0.2, 0.2), "sequence", "mean_std"),
+    "disco": ("reinforce", "token", "token", None, "sequence", "mean"),
+}
+
+
+@pytest.mark.parametrize("kind", PRESET_KINDS)
+def test_every_preset_is_what_its_file_says(kind: str) -> None:
+    found = resolve(ObjectiveConfig.model_validate({"kind": kind}), reward_kind="metric")
+    surrogate, level, form, clip, aggregation, advantage = PUBLISHED[kind]
+    assert (found.surrogate, found.ratio_level, found.ratio_form) == (surrogate, level, form)
+    assert (found.aggregation, found.advantage) == (aggregation, advantage)
+    assert clip is None or (found.clip_low, found.clip_high) == clip
+    assert found.uses_segments == (kind in ("f_grpo", "rank_grpo"))
+    assert (found.focal_gamma, found.slate_sees_rank, found.segment_weights) == (0.5 if kind == "focal" else 0, 0, ())
+    assert (found.kl_coef, found.entropy_coef, found.bypass, found.off_policy.is_active) == (0, 0, False, False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "estimator"),
+    [
+        ("grpo", "loss", "k3"),
+        ("rloo", "reward", "k1"),
+        ("reinforce_pp", "reward", "k1"),
+        ("reinforce_pp_baseline", "loss", "k2"),
+        ("f_grpo", "loss", "k3"),
+    ],
+)
+def test_a_divergence_stands_where_the_method_has_it(kind: str, place: str, estimator: str) -> None:
+    found = resolve(ObjectiveConfig.model_validate({"kind": kind, "kl_coef": 0.1}))
+    assert (found.kl_in, found.kl_estimator) == (place, estimator)
+    assert (found.loss_kl_coef, found.reward_kl_coef) == ((0.1, 0) if place == "loss" else (0, 0.1))
+    assert found.all_rollouts_teach == (place == "loss")
+
+
+def test_moving_a_divergence_brings_an_estimator_that_works_there() -> None:
+    assert resolve(ObjectiveConfig(kind="grpo", kl_coef=0.1, kl_in="reward")).kl_estimator == "k1"
+    assert resolve(ObjectiveConfig(kind="rloo", kl_coef=0.1, kl_in="loss")).kl_estimator == "k3"
+
+
+@pytest.mark.parametrize(
+    ("level", "clip"), [("token", (0.2, 0.2)), ("segment", (3e-4, 4e-4)), ("sequence", (3e-4, 4e-4))]
+)
+def test_the_clip_follows_the_ratio_level(level: RatioLevel, clip: tuple[float, float]) -> None:
+    found = resolve(ObjectiveConfig(kind="f_grpo", ratio_level=level))
+    assert (found.ratio_level, found.clip_low, found.clip_high) == (level, *clip)
+    assert resolve(ObjectiveConfig(kind="f_grpo", ratio_level=level, clip_low=0.1)).clip_low == 0.1
+
+
+def test_a_surrogate_that_is_set_brings_its_own_clip_and_level() -> None:
+    found = resolve(ObjectiveConfig(kind="dapo", surrogate="gmpo"))
+    assert (found.ratio_level, found.ratio_form, found.clip_low, found.clip_high) == ("sequence", "mean", 0.4, 0.4)
+    assert resolve(ObjectiveConfig(kind="f_grpo", surrogate="gmpo")).ratio_level == "segment"
+    assert resolve(ObjectiveConfig(kind="grpo", surrogate="cispo")).clip_high == 4.0
+    assert resolve(ObjectiveConfig(kind="cispo", surrogate="clip")).clip_high == 0.2
+
+
+def test_off_policy_defaults() -> None:
+    def knobs(**keys: Any) -> OffPolicy:
+        return resolve(ObjectiveConfig(off_policy=OffPolicyConfig(**keys))).off_policy
+
+    assert knobs() == OffPolicy()
+    assert knobs(weight="token") == OffPolicy("token", high=2.0)
+    assert knobs(weight="token", outside="mask") == OffPolicy("token", mask_outside=True, low=0.5, high=5.0)
+    assert knobs(geometric_band=(0.9, 1.1)) == OffPolicy(geometric_band=(0.9, 1.1))
+
+
+def test_disco_defaults() -> None:
+    assert resolve(ObjectiveConfig(kind="disco")).disco == Disco("log_l", 10.0, 1e-4, 1e3)
+    by_ratio = resolve(ObjectiveConfig(kind="disco", disco=DiscoConfig(score="l_ratio")))
+    assert by_ratio.disco == Disco("l_ratio", 1.0, 1e-4, 1e3)
+    assert by_ratio.surrogate == "clip"
+    assert by_ratio.clip_high > 1e8  # no clip: ratios end at e^20
 
 
 def test_a_knob_that_is_set_wins() -> None:
@@ -129,6 +215,17 @@ def test_normalizers_do_not_see_padding_and_add_up(aggregation: str) -> None:
     if aggregation != "constant":  # there a part has its divisor in every bucket it knows
         parts = [compute_normalizers(IDS[b : b + 1], MASKS[b : b + 1], objective=knobs) for b in range(3)]
         np.testing.assert_array_equal(sum(np.pad(part, (0, 3 - len(part))) for part in parts), whole)
+
+
+def test_a_segment_mean_counts_pairs_of_rollout_and_segment() -> None:
+    # pairs: (first, 0), (first, 1), (second, 0); the free token has the one rollout that holds it
+    knobs = replace(objective("sequence"), aggregation="segment")
+    assert compute_normalizers(IDS, MASKS, objective=knobs).tolist() == [1, 3, 3]
+
+
+def test_segment_weights_are_in_the_normalizers() -> None:
+    knobs = replace(objective("token"), segment_weights=(2.0, 0.0))
+    assert compute_normalizers(IDS, MASKS, objective=knobs).tolist() == [1, 1.5, np.inf]
 
 
 def test_normalizers_of_nothing() -> None:
