@@ -8,6 +8,7 @@ from launch.sft_data import sft_section
 from launch.sft_plan import SFTPlan, plan_sft
 from recipes.load import LoadedRecipe
 from recipes.messages import Fault, RecipeError
+from rl.zero import offload_fault
 
 
 def check_sft(loaded: LoadedRecipe, machine: Machine | None = None) -> SFTPlan:
@@ -25,6 +26,8 @@ def check_sft(loaded: LoadedRecipe, machine: Machine | None = None) -> SFTPlan:
     if device == "cuda" and config.learner.ranks > len(machine.gpus) and ray_address(recipe) is None:
         rule = f"needs {config.learner.ranks} GPUs and {len(machine.gpus)} can be seen; use fewer, or a cluster"
         faults.append(loaded.fault(("sft", "learner", "ranks"), rule))
+    if device == "cpu" and (fault := offload_fault(config.learner)) is not None:
+        faults.append(loaded.fault(("sft", "learner", *fault[0]), fault[1]))
     model = model_facts(loaded, ("model", "path"), recipe.model.path, faults)
     plan = plan_sft(loaded, config, model, device, faults) if model is not None else None
     if faults or plan is None:

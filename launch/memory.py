@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from launch.machine import GIB, Device
 from recipes.schema import Recipe
 from rewards.judge_config import JudgeConfig, VerdictTokensJudge
-from rl.config import LearnerConfig
+from rl.config import LearnerConfig, LoraConfig
 from rollouts.models import ModelFacts
 
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
@@ -22,18 +22,23 @@ LEARNER_PROCESS_GIB = 1.0
 
 @dataclass(frozen=True, slots=True)
 class MemoryItem:
-    """gib: total over `parts` equal parts (engines, ranks); None where the model's size is not known yet."""
+    """gib: total over `parts` equal parts (engines, ranks); None where the model's size is not known yet.
+
+    offloaded: it lies in host memory or on a disk, not on the GPUs.
+    """
 
     what: str
     gib: float | None
     parts: int = 1
+    offloaded: bool = False
 
 
 def learner_items(learner: LearnerConfig, model: ModelFacts, *, has_reference: bool) -> list[MemoryItem]:
     """Weights, gradients, masters and Adam moments over all ranks (ZeRO, arXiv 1910.02054, section 3), activations.
 
     Stage 1 divides masters and moments by the ranks, stage 2 also gradients, stage 3 also weights. Gradients are
-    counted in float32. Activations: 34 bytes per token, hidden unit and layer (arXiv 2205.05198, eq. 1 without
+    counted in float32. With LoRA only adapters have gradients, masters and moments, and the reference is the base
+    itself. Activations: 34 bytes per token, hidden unit and layer (arXiv 2205.05198, eq. 1 without
     attention scores), 2 with gradient checkpointing; logits of one chunk twice in float32.
     """
     ranks, stage = learner.ranks, learner.zero_stage
@@ -44,15 +49,44 @@ def learner_items(learner: LearnerConfig, model: ModelFacts, *, has_reference: b
         activations = ranks * (learner.micro_batch_tokens * per_token + 8 * learner.logprob_chunk * vocab)
     copies = {"weights": 1 if stage == 3 else ranks, "gradients": 1 if stage >= 2 else ranks}
     width = BYTES[learner.dtype]
+    trained = params if learner.lora is None else adapter_params(learner.lora, model)
+    masters, parameters = learner.offload.optimizer, learner.offload.params
     items = [
-        MemoryItem(f"learner weights, {learner.dtype}", _gib(params, width * copies["weights"]), ranks),
-        MemoryItem("gradients, float32", _gib(params, 4 * copies["gradients"]), ranks),
-        MemoryItem("masters and Adam moments, float32", _gib(params, 12 * (1 if stage >= 1 else ranks)), ranks),
+        MemoryItem(
+            f"learner weights, {learner.dtype}{_where(parameters)}",
+            _gib(params, width * copies["weights"]),
+            ranks,
+            parameters != "none",
+        ),
+        MemoryItem("gradients, float32", _gib(trained, 4 * copies["gradients"]), ranks),
+        MemoryItem(
+            f"masters and Adam moments, float32{_where(masters)}",
+            _gib(trained, 12 * (1 if stage >= 1 else ranks)),
+            ranks,
+            masters != "none",
+        ),
         MemoryItem("activations and logits", _gib(activations, 1), ranks),
     ]
-    if has_reference:
+    if has_reference and learner.lora is None:
         items.append(MemoryItem(f"reference model, {learner.dtype}", _gib(params, width * copies["weights"]), ranks))
     return items
+
+
+def _where(offload: str) -> str:
+    return "" if offload == "none" else f", offloaded to {offload}"
+
+
+def adapter_params(lora: LoraConfig, model: ModelFacts) -> int | None:
+    """Numbers in the adapters: rank x (inputs + outputs) of each target, in every layer; None for unusual names."""
+    hidden, inner, layers = model.hidden_size, model.intermediate_size, model.num_layers
+    if not (hidden and inner and layers and model.num_heads and model.num_kv_heads and model.head_dim):
+        return None
+    queries, keys = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
+    sides = {"q_proj": hidden + queries, "k_proj": hidden + keys, "v_proj": hidden + keys, "o_proj": queries + hidden}
+    sides |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), hidden + inner)
+    if any(name not in sides for name in lora.target_modules):
+        return None
+    return layers * lora.rank * sum(sides[name] for name in lora.target_modules)
 
 
 def engine_items(recipe: Recipe, model: ModelFacts, device: Device) -> list[MemoryItem]:
@@ -89,8 +123,8 @@ def kv_tokens(kv_cache_gib: float, model: ModelFacts, dtype: str) -> int | None:
 
 
 def total_gib(items: list[MemoryItem]) -> float:
-    """Sum of what is known."""
-    return sum(item.gib for item in items if item.gib is not None)
+    """Sum of what is known and not offloaded."""
+    return sum(item.gib for item in items if item.gib is not None and not item.offloaded)
 
 
 def _gib(count: int | None, width: int) -> float | None:

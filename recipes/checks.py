@@ -17,7 +17,7 @@ from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, V
 from rewards.scorer_config import ItemRankScorer
 from rewards.topologies.least import least_matches
 from rewards.topology_config import KWise, prior_key
-from rl.zero import stage_fault
+from rl.zero import learner_faults, offload_fault
 from rollouts.config import FreeformTask, PackageLinesSource, SlateRankTask
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def counts(recipe: Recipe) -> Iterator[Fault]:
 
 
 def learner(recipe: Recipe) -> Iterator[Fault]:
-    if (fault := stage_fault(recipe.rl.learner)) is not None:
-        yield ("rl", "learner", "zero_stage"), fault
+    for key, rule in learner_faults(recipe.rl.learner):
+        yield ("rl", "learner", *key), rule
 
 
 def evaluation(recipe: Recipe) -> Iterator[Fault]:
@@ -117,6 +117,9 @@ def cpu_faults(recipe: Recipe) -> Iterator[Fault]:
             ("rollouts", "engine", "enable_sleep_mode"),
             "sleep frees GPU memory and does nothing on device cpu; use false",
         )
+    for name, section in (("rl", recipe.rl), ("sft", recipe.sft)):
+        if section is not None and (fault := offload_fault(section.learner)) is not None:
+            yield (name, "learner", *fault[0]), fault[1]
     if backend in ("nccl", "ipc"):
         yield ("rl", "sync", "backend"), f"{backend} needs device cuda; use auto or shm"
     if recipe.launch.gpus_per_node:

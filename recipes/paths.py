@@ -7,7 +7,13 @@ from dataclasses import replace
 
 from recipes.nodes import KeyPath, Node, child
 
-FILES: tuple[KeyPath, ...] = (("task", "source", "path"), ("sft", "data"), ("sft", "heldout_data"))
+FILES: tuple[KeyPath, ...] = (
+    ("task", "source", "path"),
+    ("sft", "data"),
+    ("sft", "heldout_data"),
+    ("rl", "learner", "offload", "nvme_path"),
+    ("sft", "learner", "offload", "nvme_path"),
+)
 """Keys that are always paths."""
 
 NAMES_OR_FILES: tuple[KeyPath, ...] = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rl.zero import stage_fault
+from rl.zero import learner_faults
 
 if TYPE_CHECKING:
     from recipes.schema import Recipe
@@ -31,5 +31,5 @@ def sft_faults(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
         yield ("sft", "learner", "ranks"), rule
     if sft.num_steps is not None and sft.optimizer.warmup_steps > sft.num_steps:
         yield ("sft", "optimizer", "warmup_steps"), f"is longer than the run's {sft.num_steps} steps; shorten it"
-    if (fault := stage_fault(sft.learner)) is not None:
-        yield ("sft", "learner", "zero_stage"), fault
+    for key, rule in learner_faults(sft.learner):
+        yield ("sft", "learner", *key), rule

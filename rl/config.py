@@ -25,6 +25,37 @@ class OptimizerConfig(StrictModel):
     min_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
+class LoraConfig(StrictModel):
+    """Train low-rank matrices beside frozen weights (arXiv 2106.09685); engines and checkpoints get them merged."""
+
+    rank: Annotated[int, Field(ge=1)] = 16
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    """The product of the two matrices counts alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Only 0: log-probabilities must be those of the policy that sampled."""
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+    """Last parts of the names of the matrices that are adapted."""
+
+
+class OffloadConfig(StrictModel):
+    """Where DeepSpeed keeps what a GPU has no room for. Slower; the arithmetic is the same."""
+
+    optimizer: Literal["none", "cpu", "nvme"] = "none"
+    """Masters and Adam moments; the update itself is then computed on the CPU."""
+    params: Literal["none", "cpu", "nvme"] = "none"
+    """Weights, fetched layer by layer; zero_stage 3 only."""
+    nvme_path: str | None = None
+    """Folder on a fast local disk, for `nvme`."""
+
+
 class LearnerConfig(StrictModel):
     """DeepSpeed ranks and how a batch is cut."""
 
@@ -40,6 +71,8 @@ class LearnerConfig(StrictModel):
     logprob_chunk: Annotated[int, Field(ge=1)] = 512
     """Answer tokens whose vocabulary logits exist at the same time."""
     cpu_threads: Annotated[int, Field(ge=1)] | None = None
+    lora: LoraConfig | None = None
+    offload: OffloadConfig = OffloadConfig()
 
 
 class SyncConfig(StrictModel):

@@ -29,10 +29,12 @@ from rl.config import RLConfig
 from rl.disco import disco_pass
 from rl.learner_keeping import Keeper
 from rl.learner_setup import load_reference, load_trained, settle_process
+from rl.lora import BaseOnly
 from rl.loss import policy_loss
 from rl.metrics import Mean, Metric, Sum, merge, summarize
 from rl.objectives import Disco, Objective, compute_normalizers
 from rl.optimizer import build_optimizer, lr_at
+from rl.policy import Policy
 from rl.sft import SFT, cross_entropy
 from rl.types import TrainGroup
 from rl.zero import check_learner, deepspeed_config
@@ -67,7 +69,7 @@ class Learner:
         device: str = "cpu",
         seed: int = 0,
     ):
-        check_learner(config)
+        check_learner(config, device)
         self.config, self.objective, self.temperature = config, objective, temperature
         self.rank, self.world_size = rank, world_size
         self.device = torch.device(device)
@@ -76,12 +78,12 @@ class Learner:
         self.num_steps_done = 0
         settle_process(self.device, seed=seed + rank, num_threads=config.learner.cpu_threads, world_size=world_size)
         self._join(master_addr, master_port)
-        self._reference = (
+        self._reference: Policy | BaseOnly | None = (
             load_reference(self.model_dir, config, temperature=temperature, device=self.device)
-            if objective.kl_coef > 0
+            if objective.kl_coef > 0 and config.learner.lora is None
             else None
         )
-        policy = load_trained(self.model_dir, config, temperature=temperature, device=self.device)
+        policy = load_trained(self.model_dir, config, temperature=temperature, device=self.device, seed=seed)
         self.model: Any = policy.model
         numel = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in self.model.parameters())
         optimizer = build_optimizer(policy, config.optimizer)
@@ -95,6 +97,8 @@ class Learner:
         self._engine, *_ = deepspeed.initialize(
             model=policy, optimizer=optimizer, config=deepspeed_config(config, device, numel), dist_init_required=False
         )
+        if objective.kl_coef > 0 and config.learner.lora is not None:
+            self._reference = BaseOnly(self._engine, self.model)
         self._basic_optimizer: torch.optim.Optimizer = optimizer
         self._keeper = Keeper(
             self._engine, self.model, self.model_dir, self.dtype, rank, world_size, config.learner.zero_stage

@@ -15,7 +15,8 @@ import torch
 
 from rewards.errors import RunStopped
 from rl import checkpoint
-from rl.weights import LearnerSource
+from rl.lora import ADAPTER_FOLDER, is_adapter, save_adapter
+from rl.weights import LearnerSource, gathered
 
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.jinja")
 
@@ -65,18 +66,29 @@ class Keeper:
     def export_hf(self, out_dir: Path) -> None:
         """Write the policy in the Hugging Face layout, in the learner's dtype, with the tokenizer it came with."""
         # Every rank iterates, since ZeRO-3 gathers each tensor on all of them and lets go of it again.
-        gathered = self.zero_stage == 3
+        is_parted = self.zero_stage == 3
         weights = {}
         for name, tensor in LearnerSource(self.model, self.dtype):
             if self.rank == 0:
-                weights[name] = tensor.cpu().clone() if gathered else tensor
+                weights[name] = tensor.cpu().clone() if is_parted else tensor
         if self.rank == 0:
             out_dir.mkdir(parents=True, exist_ok=True)
             self.model.save_pretrained(out_dir, state_dict=weights)
             for pattern in TOKENIZER_FILES:
                 for file in self.model_dir.glob(pattern):
                     shutil.copy(file, out_dir / file.name)
+        self._export_adapter(out_dir / ADAPTER_FOLDER)
         self._barrier()
+
+    def _export_adapter(self, out_dir: Path) -> None:
+        """Beside the merged weights, where there is one."""
+        matrices: dict[str, torch.Tensor] = {}
+        for name, parameter in self.model.named_parameters():
+            if is_adapter(name):
+                with gathered([parameter]):
+                    matrices[name] = parameter.detach().cpu().clone()
+        if matrices and self.rank == 0:
+            save_adapter(self.model, matrices, out_dir)
 
     def _barrier(self) -> None:
         if self.world_size > 1:

@@ -13,11 +13,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
 
 from rewards.errors import RunStopped
+from rl.lora import adapted_layers, adapter_matrices, is_adapter, merged_weight, plain_name
 from rollouts.weight_bytes import digest_mismatch, layout, tensor_digest
 
 Backend = Literal["shm", "nccl", "ipc"]
@@ -34,6 +36,7 @@ class ParamMeta(NamedTuple):
 class LearnerSource:
     """The learner's parameters under their Hugging Face names, in `dtype`; gathers ZeRO-3 partitions one by one.
 
+    LoRA's adapters are merged on the way, each matrix into a copy of its own: nothing downstream knows of them.
     A parameter that the model ties to another one (`lm_head` to the embedding) is named once, as in a checkpoint.
     """
 
@@ -43,19 +46,29 @@ class LearnerSource:
 
     def metadata(self) -> list[ParamMeta]:
         return [
-            ParamMeta(name, self._dtype, tuple(getattr(parameter, "ds_shape", parameter.shape)))
-            for name, parameter in self._model.named_parameters()
+            ParamMeta(plain_name(name), self._dtype, tuple(getattr(parameter, "ds_shape", parameter.shape)))
+            for name, parameter in self._parameters()
         ]
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-        for name, parameter in self._model.named_parameters():
-            if hasattr(parameter, "ds_id"):
-                import deepspeed
+        adapted = adapted_layers(self._model)
+        for name, parameter in self._parameters():
+            layer = adapted.get(name)
+            with gathered([parameter] if layer is None else [parameter, *adapter_matrices(layer)]):
+                tensor = parameter.detach() if layer is None else merged_weight(layer)
+                yield plain_name(name), tensor.to(self._dtype)
 
-                with deepspeed.zero.GatheredParameters([parameter]):
-                    yield name, parameter.detach().to(self._dtype)
-            else:
-                yield name, parameter.detach().to(self._dtype)
+    def _parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return [(name, parameter) for name, parameter in self._model.named_parameters() if not is_adapter(name)]
+
+
+def gathered(parameters: list[torch.nn.Parameter]) -> AbstractContextManager[Any]:
+    """Inside, these are whole on every rank: under ZeRO-3 a collective call, else nothing to do."""
+    if not hasattr(parameters[0], "ds_id"):
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(parameters)
 
 
 class EngineClient:

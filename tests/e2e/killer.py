@@ -1,10 +1,11 @@
-"""A driver that kills itself: `python -m tests.e2e.killer judge|learn|checkpoint STEP podium-arguments...`.
+"""A driver that kills itself: `python -m tests.e2e.killer judge|learn|checkpoint|sft STEP podium-arguments...`.
 
 SIGKILL, as a machine that loses power would: nothing is flushed, nobody is told.
 
 judge       the step's rollouts are there, its scores are not
 learn       the learner is at work, half a tenth of a second after it was asked
 checkpoint  the step's checkpoint is begun and not yet renamed into place
+sft         the step of `podium sft` is learned, nothing of it is written
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import psutil
 from launch.cli import main
 from launch.run_dir import RunDir
 from rewards.arena import Arena
+from rl.sft_trainer import SFTTrainer
 from rl.trainer import Trainer
 
 SOON_S = 0.05
@@ -32,6 +34,7 @@ def die() -> None:
 
 def arm(where: str, at_step: int) -> None:
     scores, learn, save = Arena.scores, Trainer._learn, Trainer._save
+    sft_save = SFTTrainer._save
 
     async def fatal_scores(self: Arena) -> Any:
         if any(key.group_id.startswith(f"step{at_step}-") for key in self._tasks):
@@ -50,12 +53,19 @@ def arm(where: str, at_step: int) -> None:
             threading.Thread(target=die_when, args=(path.with_name(f"{path.name}.tmp"),), daemon=True).start()
         await save(self, step, **options)
 
+    async def fatal_sft_save(self: SFTTrainer, step: int, *args: Any) -> None:
+        if step == at_step:
+            die()
+        await sft_save(self, step, *args)
+
     if where == "judge":
         Arena.scores = fatal_scores  # type: ignore[method-assign]
     elif where == "learn":
         Trainer._learn = fatal_learn  # type: ignore[method-assign]
     elif where == "checkpoint":
         Trainer._save = fatal_save  # type: ignore[method-assign]
+    elif where == "sft":
+        SFTTrainer._save = fatal_sft_save  # type: ignore[method-assign]
     else:
         raise SystemExit(f"unknown place {where!r}")
 

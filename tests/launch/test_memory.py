@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from launch.memory import engine_items, judge_items, kv_tokens, learner_items, total_gib
 from recipes.load import load_recipe
 from rewards.judge_config import EmbeddingJudge, VerdictTokensJudge
-from rl.config import LearnerConfig
+from rl.config import LearnerConfig, LoraConfig, OffloadConfig
 from rollouts.models import ModelFacts
 from tests.launch.fakes import FULL
 
@@ -52,6 +53,29 @@ def test_a_reference_is_one_more_copy_of_the_weights() -> None:
     items = learner_items(LearnerConfig(dtype="float32"), MODEL, has_reference=True)
     assert items[-1].what == "reference model, float32"
     assert items[-1].gib == 4
+
+
+def test_lora_trains_few_numbers_and_needs_no_reference() -> None:
+    # 16 layers x rank 8 x (q: 1024 + 1024, v: 1024 + 4 x 64, down: 2048 + 1024) = 819,200 numbers.
+    learner = LearnerConfig(lora=LoraConfig(rank=8, target_modules=("q_proj", "v_proj", "down_proj")))
+    model = replace(MODEL, intermediate_size=2048)
+    items = {item.what: item.gib for item in learner_items(learner, model, has_reference=True)}
+    assert items["learner weights, bfloat16"] == 2
+    assert items["gradients, float32"] == 4 * 819_200 / 2**30
+    assert items["masters and Adam moments, float32"] == 12 * 819_200 / 2**30
+    assert len(items) == 4
+    odd = LearnerConfig(lora=LoraConfig(target_modules=("query_key_value",)))
+    assert learner_items(odd, model, has_reference=False)[1].gib is None
+
+
+def test_what_is_offloaded_takes_no_room_on_the_gpus() -> None:
+    offload = OffloadConfig(optimizer="cpu", params="nvme", nvme_path="/disk")
+    items = learner_items(LearnerConfig(zero_stage=3, offload=offload), MODEL, has_reference=False)
+    assert [(item.what, item.gib) for item in items if item.offloaded] == [
+        ("learner weights, bfloat16, offloaded to nvme", 2),
+        ("masters and Adam moments, float32, offloaded to cpu", 12),
+    ]
+    assert total_gib(items) == pytest.approx(4 + 2.125 + 0.125)
 
 
 def test_engines_hold_weights_and_on_a_cpu_a_cache_of_their_own() -> None:

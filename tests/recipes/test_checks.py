@@ -57,6 +57,13 @@ CASES = [
     (["sft.rows_per_step=1"], "sft.learner.ranks"),
     (["sft.num_epochs=null", "sft.num_steps=5", "sft.optimizer.warmup_steps=6"], "sft.optimizer.warmup_steps"),
     (["sft.learner.zero_stage=0"], "sft.learner.zero_stage"),
+    (["sft.learner.lora={dropout: 0.1}"], "sft.learner.lora.dropout"),
+    # LoRA and offload
+    (["rl.learner.lora={dropout: 0.1}"], "rl.learner.lora.dropout"),
+    (["rl.learner.offload={params: cpu}"], "rl.learner.offload.params"),
+    (["rl.learner.offload={optimizer: nvme}"], "rl.learner.offload.nvme_path"),
+    (["launch.device=cpu", "rl.learner.offload={optimizer: cpu}"], "rl.learner.offload.optimizer"),
+    (["launch.device=cpu", "sft.learner.offload={optimizer: cpu}"], "sft.learner.offload.optimizer"),
     # evaluation
     (["evaluation.num_prompts=65"], "evaluation.num_prompts"),
     (["evaluation.audit_judge={kind: python, target: a:b}", "rewards.judge={kind: python, target: a:b}"],

@@ -91,7 +91,7 @@ def test_rollouts_without_an_advantage_teach_nothing() -> None:
 
 def test_stage_0_in_bfloat16_is_refused() -> None:
     with pytest.raises(UserError, match="zero_stage: 1"):
-        check_learner(make_config(zero_stage=0, dtype="bfloat16"))
+        check_learner(make_config(zero_stage=0, dtype="bfloat16"), "cpu")
 
 
 # --- real ranks -------------------------------------------------------------------------------------------------
