@@ -5,8 +5,8 @@
     recipe --task, with pools of other seeds--> prompts --middling_answer--> OUT/answers.jsonl   (for `podium sft`)
            --topics, items, tags as words--> tiny random Llama          --> OUT/model
 
-The answers are well formed and of middling quality: who wrote them half sees what an item shows, chooses slates of any
-length and ranks carelessly. So RL finds the format in place and something to improve.
+The answers are well formed and of middling quality: who wrote them half sees what an item shows, chooses slates of
+half the length allowed and ranks carelessly. So RL finds the format in place and something to improve.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ SHAPE = {"hidden": 64, "layers": 3, "heads": 2, "kv_heads": 2, "init_std": 0.05,
 SEED_SHIFT = 1_000_000
 """The answers are to pools of another seed, so that no pool of the recipe has been seen."""
 
+LENGTHS = (0.3, 0.7)
+"""Shortest and longest list, as shares of the most that the task allows."""
+
 INSIGHT = (1.0, 0.5)
 """How much a shown topic that matches counts against chance (Gumbel noise of scale 1): when choosing, when ranking."""
 
@@ -49,7 +52,7 @@ def write_start(task: SlateRankTask, out: Path, *, num_answers: int, seed: int) 
     source = task.source
     if not isinstance(source, SyntheticPools):
         raise UserError("the toy needs task.source of kind synthetic")
-    words = [*TAGS, *(f" {item_name(n)}" for n in range(source.pool_size))]
+    words = [*TAGS, *(f" {item_name(n)}" for n in range(source.num_ids or source.pool_size))]
     words += [f" {topic_name(n)}" for n in range(source.num_topics)]
     build_tiny_model(out / "model", vocab_size=VOCAB_SIZE, words=words, seed=seed, **SHAPE)
     others = source.model_copy(update={"seed": source.seed + SEED_SHIFT, "num_prompts": num_answers})
@@ -68,12 +71,15 @@ def middling_answer(prompt: Prompt, task: SlateRankTask, rng: np.random.Generato
     items: list[tuple[str, str]] = json.loads(prompt.fields["items"])
     matches = np.array([text.split().count(query) for _, text in items])
     choosing, ranking = (insight * matches + rng.gumbel(size=len(items)) for insight in INSIGHT)
-    most = min(task.max_slate, len(items))
-    slate = np.argsort(-choosing)[: rng.integers(max(1, most // 2), most + 1)]
-    most = min(task.max_rank, len(slate))
-    rank = slate[np.argsort(-ranking[slate])][: rng.integers(max(1, most // 2), most + 1)]
+    slate = np.argsort(-choosing)[: _length(min(task.max_slate, len(items)), rng)]
+    rank = slate[np.argsort(-ranking[slate])][: _length(min(task.max_rank, len(slate)), rng)]
     chosen, ranked = ("".join(f" {items[at][0]}" for at in block) for block in (slate, rank))
     return f"{OPEN_SLATE}{chosen}{CLOSE_SLATE}{OPEN_RANK}{ranked}{CLOSE_RANK}"
+
+
+def _length(most: int, rng: np.random.Generator) -> int:
+    low, high = (max(1, round(share * most)) for share in LENGTHS)
+    return int(rng.integers(low, high + 1))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

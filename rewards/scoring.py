@@ -173,15 +173,16 @@ def _number(value: object, name: str) -> float | None:
 
 def _group_score(group: _Group, scores: Mapping[int, Scored | None]) -> GroupScore:
     present = {index: score for index, score in scores.items() if score is not None}
+    spans_of = {index: dict.fromkeys(span.name for span in one.parsed.spans) for index, one in group.vetoed.items()}
     return GroupScore(
         rewards=_column(group, {index: score.reward for index, score in present.items()}, set(group.vetoed)),
         segment_rewards={
             name: _column(
                 group,
                 {index: score.segments.get(name) for index, score in present.items()},
-                {index for index, one in group.vetoed.items() if name in {span.name for span in one.parsed.spans}},
+                {index for index, spans in spans_of.items() if name in spans},
             )
-            for name in _names(score.segments for score in present.values())
+            for name in _names([score.segments for score in present.values()] or spans_of.values())
         },
         figures={
             name: [

@@ -13,6 +13,9 @@ not:
     reward/num_unscored  reward/num_groups_dropped
     reward/num_groups_kept  .._refilled  .._given_up   under rl.dynamic_sampling: learned from, sampled in the place of
                                    others, places that stayed empty; reward/* and rollout/* are of those learned from
+    segment/<name>_reward  .._advantage_std  .._zero_signal_rate  .._tokens
+                                   per segment: its own reward, before later ones are seen; groups it teaches nothing in
+    figure/<name>                  mean over rollouts of a number that a scorer reports
     judge/num_calls  judge/calls_per_s
     judge/order_flip_rate  judge/tie_rate  judge/failure_rate
     rl/loss  rl/grad_norm  rl/clip_fraction
@@ -21,6 +24,7 @@ not:
     stale/mean_versions            policy versions between sampling and learning, mean over tokens
     heldout/win_rate               against the starting model; only at steps that evaluate
     heldout/ci95_low  heldout/ci95_high  heldout/mean_tokens
+    heldout/<name>  .._before      scorers: means of `reward` and of every figure, now and of the starting model
     sft/loss  sft/heldout_loss     cross-entropy, nats an answer token (`podium sft`)
     sft/heldout_perplexity  sft/num_tokens
     time/<phase>_s  time/step_s    wall clock of the loop, seconds; what is sampled while a step is learned is not in it

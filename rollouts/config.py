@@ -68,6 +68,8 @@ class SyntheticPools(StrictModel):
     seed: Annotated[int, Field(ge=0)] = 0
     """Of the rows themselves; the run's seed draws which are held out."""
     pool_size: Annotated[int, Field(ge=2, le=64)] = 20
+    num_ids: Annotated[int, Field(ge=2, le=100)] | None = None
+    """So many ids there are, of which each pool draws its own; default: pool_size, all ids in every pool."""
     relevant: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (2, 4)
     """Fewest and most relevant items of a pool."""
     num_topics: Annotated[int, Field(ge=2, le=64)] = 8
@@ -82,6 +84,8 @@ class SyntheticPools(StrictModel):
     @model_validator(mode="after")
     def _has_others(self) -> Self:
         low, high = self.relevant
+        if self.num_ids is not None and self.num_ids < self.pool_size:
+            raise ValueError(f"num_ids {self.num_ids} is less than pool_size {self.pool_size}")
         if self.num_queries is not None and self.num_queries > self.num_topics:
             raise ValueError(f"num_queries {self.num_queries} is more than num_topics {self.num_topics}")
         if not low <= high < self.pool_size:

@@ -55,15 +55,16 @@ def _synthetic_pool(source: SyntheticPools, number: int) -> dict[str, str]:
     rng = np.random.default_rng([_POOL_STREAM, source.seed, number])
     topic = int(rng.integers(source.num_queries or source.num_topics))
     low, high = source.relevant
-    relevant = {item_name(n) for n in rng.permutation(source.pool_size)[: rng.integers(low, high + 1)].tolist()}
+    names = [item_name(n) for n in rng.permutation(source.num_ids or source.pool_size)[: source.pool_size].tolist()]
+    relevant = set(rng.permutation(names)[: rng.integers(low, high + 1)].tolist())
     items: list[tuple[str, str]] = []
-    for n in rng.permutation(source.pool_size).tolist():
+    for name in names:
         matches = rng.random(source.topics_per_item) < (
-            source.match_relevant if item_name(n) in relevant else source.match_other
+            source.match_relevant if name in relevant else source.match_other
         )
         others = (topic + rng.integers(1, source.num_topics, source.topics_per_item)) % source.num_topics
         shown = np.where(matches, topic, others)
-        items.append((item_name(n), " ".join(topic_name(int(t)) for t in shown)))
+        items.append((name, " ".join(topic_name(int(t)) for t in shown)))
     return pool_fields(topic_name(topic), items, dict.fromkeys(sorted(relevant), 1.0))
 
 

@@ -19,6 +19,9 @@ K_WISE = "{kind: k_wise}"
 """8 rollouts in 4 rounds of 2 slates of 4, both orders: 6 x 8 x 2 = 96 calls a step; 4 x 3 x 2 = 24 verdicts each."""
 
 
+SLATE_RANK = "{kind: slate_rank, source: {kind: synthetic}}"
+
+
 def keys(*overrides: str) -> set[str]:
     with pytest.raises(RecipeError) as caught:
         load_recipe(FULL, overrides)
@@ -66,6 +69,12 @@ CASES = [
     (["evaluation.num_prompts=65"], "evaluation.num_prompts"),
     (["evaluation.audit_judge={kind: python, target: a:b}", "rewards.judge={kind: python, target: a:b}"],
      "evaluation.audit_judge"),
+    # scorers
+    (["rewards={kind: scorer, scorer: {kind: slate_rank}}"], "rewards.scorer.kind"),
+    (["rewards={kind: scorer, scorer: {kind: slate_rank}}", f"task={SLATE_RANK}", "task.segments=items"],
+     "task.segments"),
+    (["rewards={kind: scorer, scorer: {kind: item_rank}}", f"task={SLATE_RANK}"], "task.segments"),
+    ([f"task={SLATE_RANK}", "task.heldout=1"], "evaluation.num_prompts"),
     # devices
     (["rollouts.placement=colocated", "rl.learner.ranks=1"], "rl.learner.ranks"),
     (["rollouts.placement=colocated", "rollouts.engines=1", "rollouts.engines_per_node=1",
@@ -140,6 +149,10 @@ def test_an_impossible_combination_is_refused_at_its_key(overrides: list[str], k
         ["evaluation.audit_judge={kind: likelihood, model: m, reference_field: text}"],
         ["rewards={kind: scorer, target: a:b}"],
         ["task={kind: python, target: a:b}"],
+        [f"task={SLATE_RANK}"],
+        ["rewards={kind: scorer, scorer: {kind: slate_rank}}", f"task={SLATE_RANK}"],
+        ["rewards={kind: scorer, scorer: {kind: item_rank}}", f"task={SLATE_RANK}", "task.segments=items"],
+        ["rewards={kind: scorer, scorer: {kind: slate_rank}}", "task={kind: python, target: a:b}"],
     ],
 )
 def test_its_neighbours_are_accepted(overrides: list[str]) -> None:

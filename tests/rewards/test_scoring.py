@@ -87,6 +87,9 @@ async def test_a_gate_holds_for_the_segments_that_a_rollout_has() -> None:
     result = (await sink.scores())[KEY]
     assert result.rewards == [0.4, 0.0]
     assert result.segment_rewards == {"slate": [0.5, 0.0], "rank": [-0.1, None]}
+    await sink.open(KEY, PROMPT, 1)  # nobody is left to name the segments
+    await sink.add(KEY, 0, Candidate("1", "", parsed=ParsedAnswer(spans=(TextSpan(0, "slate", 0, 0),))))
+    assert (await sink.scores())[KEY].segment_rewards == {"slate": [0.0]}
 
 
 @pytest.mark.parametrize(

@@ -160,3 +160,25 @@ def test_what_the_judge_alone_decided_leaves_gated_pairs_and_missing_verdicts_ou
     assert judged is not None
     assert (judged["win_rate"], judged["num_prompts"], judged["num_pairs"]) == (0.5, 1, 2)
     assert judged_alone(pairs, outcomes, [False, False, True, False], CONFIG, seed=0) is None
+
+
+def test_a_metrics_own_values_are_means_of_both_policies() -> None:
+    pairs = pairs_of({"a": [2], "b": [2]}, {"a": [2], "b": [2]})
+    scores = [
+        GroupScore(rewards=[0.0, 1.0], figures={"recall@5": [0.0, 0.5], "items": [None, 4.0]}),
+        GroupScore(rewards=[0.5, None], figures={"recall@5": [0.5, None], "items": [None, 2.0]}),
+    ]
+    games = tally(["a", "b"], pairs, dict(zip([pair.key for pair in pairs], scores, strict=True)), CONFIG, seed=0)
+    assert games.result["figures"] == {
+        "recall@5": {"before": 0.25, "after": 0.5},
+        "reward": {"before": 0.25, "after": 1.0},
+    }
+    assert (games.metrics["heldout/recall@5"], games.metrics["heldout/recall@5_before"]) == (0.5, 0.25)
+    assert "heldout/items" not in games.metrics  # the starting model never has it
+
+
+def test_a_win_rate_inside_a_pair_is_no_figure() -> None:
+    pairs = pairs_of({"a": [2]}, {"a": [2]})
+    games = tally(["a"], pairs, {pairs[0].key: replace(won(0.1), rewards=[0.1, 0.9])}, CONFIG, seed=0)
+    assert "figures" not in games.result
+    assert "heldout/reward" not in games.metrics

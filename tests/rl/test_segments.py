@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -11,12 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewards.errors import RunStopped
-from rewards.types import GroupScore, ParsedAnswer, Segment
+from rewards.scorer_config import ItemRankScorer
+from rewards.scorers import build_scorer
+from rewards.types import Candidate, GroupKey, GroupScore, ParsedAnswer, Prompt, Scored, Segment
 from rl.objectives import Objective
 from rl.segments import with_later
 from rl.train_batch import TrainBatch, build_train_batch
+from rollouts.segments import token_segments, token_starts
+from rollouts.tasks.slate_answer import parse_answer
 from rollouts.types import Group
-from tests.rl.fakes import make_group
+from tests.rl.fakes import make_group, make_rollout
 from tests.rl.learner_data import make_objective
 
 F_GRPO = replace(make_objective(), kind="f_grpo", advantage="mean", uses_segments=True, segment_weights=(1.0, 0.5))
@@ -184,3 +189,39 @@ def test_figures_are_means_over_those_that_have_them() -> None:
     scores = [GroupScore(rewards=[1.0, 0.0], figures={"recall@5": [1.0, 0.0], "rank_items": [5.0, None]})]
     metrics = build([make_group("g", [1, 1])], scores, make_objective()).metrics
     assert (metrics["figure/recall@5"], metrics["figure/rank_items"]) == (0.5, 5.0)
+
+
+def test_items_are_segments_like_any_other() -> None:
+    """Two rankings of three items, relevance at places 1 and 3 against place 2 (Rank-GRPO's `log` rewards).
+
+    Suffix gains 1 + 1/2, 1/2, 1/2 and 1/log2(3), 1/log2(3), 0; a shorter ranking has no third place to be blamed for.
+    """
+    text = "<SLATE>a b c</SLATE><RANK>{}</RANK>"
+    prompt = Prompt("p", "choose", fields={"relevant": '{"a": 1, "c": 1}', "items": "[]"})
+    scorer = build_scorer(ItemRankScorer(kind="item_rank"))
+    rankings = ["a b c", "b a", "a c"]
+    scores: list[Scored] = []
+    rollouts = []
+    for index, ranking in enumerate(rankings):
+        answer = text.format(ranking)
+        parsed = parse_answer(answer, {"a", "b", "c"}, max_slate=3, max_rank=3, segments="items")
+        scores.append(scorer(prompt, Candidate("r", answer, parsed=parsed)))
+        segments = token_segments(parsed.spans, token_starts(list(answer)), len(answer))  # a token per character
+        rollout = make_rollout(GroupKey("g"), index, len(answer))
+        rollouts.append(replace(rollout, parsed=replace(parsed, segments=segments)))
+    names = ("item1", "item2", "item3")
+    score = scored(
+        [one.reward for one in scores], **{name: [one.segments.get(name) for one in scores] for name in names}
+    )
+    batch = build([replace(make_group("g", [1, 1, 1]), rollouts=tuple(rollouts))], [score])
+    third = 1 / math.log2(3)
+    firsts = np.array([1.5, third, 1 + third])
+    seconds = np.array([0.5, third, third])
+    for rollout, first, second in zip(
+        batch.groups[0].rollouts, firsts - firsts.mean(), seconds - seconds.mean(), strict=True
+    ):
+        for segment, expected in enumerate((first, second)):
+            found = rollout.advantages[rollout.segment_ids == segment]
+            np.testing.assert_allclose(found, np.full(len(found), expected), rtol=1e-6)
+            assert len(found) > 0
+    assert set(batch.groups[0].rollouts[0].segment_ids.tolist()) == {-1, 0, 1}  # its third place has nobody to compare

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from rewards.types import Candidate, GroupKey, ParsedAnswer, Prompt
+from rewards.types import Candidate, GroupKey, ParsedAnswer, Prompt, TextSpan
 from rollouts.config import EngineConfig
 from rollouts.engine import EngineSpec, SampledAnswer
-from rollouts.pool import actor_options, candidate_of, make_rollout, share_cores
+from rollouts.pool import EnginePool, actor_options, candidate_of, make_rollout, share_cores
+from rollouts.tiny import build_tiny_tokenizer
 from rollouts.types import GroupRequest, SamplingSpec, Turn, VersionSpan
 
 CORES = st.lists(st.integers(0, 500), min_size=1, max_size=20, unique=True)
@@ -112,3 +114,24 @@ def test_judges_see_the_parsed_answer_or_else_the_whole_text() -> None:
     candidate = candidate_of(make_rollout(REQUEST, 1, ANSWER, parsed))
     assert candidate == Candidate("step1-0#0/1", "an answer", 3, parsed)
     assert candidate_of(make_rollout(REQUEST, 0, ANSWER, ParsedAnswer(parts={"plan": "x"}))).text == " an answer "
+
+
+# --- segments -----------------------------------------------------------------------------------------------------
+
+
+def test_spans_of_an_answer_become_segments_by_its_own_tokens() -> None:
+    tokenizer = build_tiny_tokenizer()
+    text = "<a>é</a><b>"
+    token_ids = np.array([*tokenizer.encode(text, add_special_tokens=False), 2], dtype=np.int32)
+    answer = replace(ANSWER, text=text, token_ids=token_ids)
+    parsed = ParsedAnswer(spans=(TextSpan(0, "a", 0, 8), TextSpan(1, "b", 8, 11)))
+    pool = EnginePool([], parse=lambda prompt, text: parsed, deadline_s=1.0, tokenizer=tokenizer)
+    first, second = pool._parse(REQUEST, answer).segments
+    assert (first.start, first.end, second.end) == (0, second.start, len(token_ids))
+    assert tokenizer.decode(token_ids[: first.end].tolist()) == "<a>é</a>"
+    with pytest.raises(ValueError, match="need the pool's tokenizer"):
+        EnginePool([], parse=lambda prompt, text: parsed, deadline_s=1.0)._parse(REQUEST, answer)
+    assert (
+        EnginePool([], parse=lambda prompt, text: ParsedAnswer(), deadline_s=1.0)._parse(REQUEST, answer)
+        == ParsedAnswer()
+    )

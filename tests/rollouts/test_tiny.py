@@ -64,3 +64,11 @@ def test_any_text_survives_the_round_trip(text: str) -> None:
 def test_impossible_vocabulary_is_refused() -> None:
     with pytest.raises(ValueError, match="not 100"):
         build_tiny_tokenizer(100)
+
+
+def test_words_are_one_token_wherever_they_stand(tmp_path: Path) -> None:
+    build_tiny_model(tmp_path, vocab_size=259, words=[" i01", "</SLATE>"])
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer.encode("a i01</SLATE> i01", add_special_tokens=False)[1:] == [259, 260, 259]
+    assert tokenizer.decode([259, 260, 259], skip_special_tokens=True) == " i01</SLATE> i01"
+    assert AutoModelForCausalLM.from_pretrained(tmp_path).config.vocab_size == 261
