@@ -15,11 +15,13 @@ from collections.abc import Sequence
 
 from rewards.aggregators import build_aggregator, reward_unit
 from rewards.batch_rounds import all_or_none
-from rewards.budget import Purse, hand_on
+from rewards.budget import Purse, Spend, hand_on
+from rewards.cache import JudgeMemory
 from rewards.calling import Caller
-from rewards.config import CallBudget, TournamentRewards
+from rewards.config import CallBudget, CallLimits, TournamentRewards
 from rewards.game import build_game
 from rewards.gate_rewards import merge_gated
+from rewards.limiter import Limiter, LocalLimiter
 from rewards.tournament import PriorScorer, Tournament
 from rewards.types import (
     CallHandler,
@@ -44,11 +46,12 @@ class Arena:
         seed: of brackets, seats and jitter.
         prior: what the aggregator starts from; None = its documented default.
         carry_prior: keep what a batch taught for the next one (training); otherwise every batch starts from `prior`.
-        limiter: bounds concurrent calls; default: one of our own with `config.calls.max_concurrency` places.
+        limiter: bounds calls at work and calls a minute; default: one of our own, as `config.calls` says.
         on_call: told of every finished call.
         prior_scorer: a cheap look at every candidate that plays, for topologies that seed by it.
         groups_per_step: how many groups share a step's budget; None = `config.budget` does not apply, as in evaluation.
-        calls_spent: of the run's budget, before this arena.
+        spent: of the run's budget, before this arena.
+        memory: verdicts that need not be asked for again.
 
     Raises:
         UserError: the topology names slates and the judge cannot rank, or the other way round.
@@ -63,11 +66,12 @@ class Arena:
         seed: int = 0,
         prior: Prior | None = None,
         carry_prior: bool = True,
-        limiter: asyncio.Semaphore | None = None,
+        limiter: Limiter | None = None,
         on_call: CallHandler | None = None,
         prior_scorer: PriorScorer | None = None,
         groups_per_step: int | None = None,
-        calls_spent: int = 0,
+        spent: Spend = Spend(),
+        memory: JudgeMemory | None = None,
     ) -> None:
         self.prior = prior
         """The aggregator's memory: plain JSON, for checkpoints."""
@@ -78,16 +82,16 @@ class Arena:
         self._carry_prior = carry_prior
         self._prior_scorer = prior_scorer
         self._aggregator = build_aggregator(config.aggregator, min_verdicts=config.min_verdicts)
-        caller = Caller(judge, config.calls, limiter or asyncio.Semaphore(config.calls.max_concurrency))
-        self._game = build_game(config, judge, caller, on_call)
         self._budget = config.budget if groups_per_step is not None else CallBudget()
-        self._purse = Purse(self._budget, groups=groups_per_step or 1, spent=calls_spent)
         self._calls_per_item = 2 if config.orders == "both" and not judge.symmetric else 1
+        self._purse = Purse(self._budget, groups=groups_per_step or 1, calls_per_item=self._calls_per_item, spent=spent)
+        caller = Caller(judge, config.calls, limiter or local_limiter(config.calls), memory=memory, purse=self._purse)
+        self._game = build_game(config, judge, caller, on_call)
         self._tournaments: dict[GroupKey, Tournament] = {}
         self._tasks: dict[GroupKey, asyncio.Task[None]] = {}
 
     async def open(self, key: GroupKey, prompt: Prompt, num_candidates: int) -> None:
-        """A group begins. Raises RunStopped where the run's budget of calls is spent."""
+        """A group begins. Raises RunStopped where the run's budget is spent."""
         if key in self._tournaments:
             raise ValueError(f"group {key} is already open")
         tournament = Tournament(
@@ -130,7 +134,7 @@ class Arena:
         await self._hand_on(tournaments)
         for key in keys:
             del self._tournaments[key]
-        self._purse.close_step(sum(tournament.num_calls for tournament in tournaments))
+        self._purse.close_step()
         logs = [tournament.log(self._game.kind, self._symmetric) for tournament in tournaments]
         fitted, prior = await asyncio.to_thread(self._aggregator.fit, logs, self.prior)
         if self._carry_prior:
@@ -201,4 +205,14 @@ class Arena:
             num_failed=failures.total(),
             failures=dict(failures),
             rankings=rankings,
+            num_cached=tournament.num_cached,
         )
+
+
+def local_limiter(calls: CallLimits) -> LocalLimiter:
+    """The limiter of one process."""
+    return LocalLimiter(
+        calls.max_concurrency,
+        requests_per_minute=calls.limits.requests_per_minute,
+        tokens_per_minute=calls.limits.tokens_per_minute,
+    )

@@ -19,7 +19,7 @@ async def play_loop(
     wake: asyncio.Event,
     *,
     look: Callable[[], tuple[Sequence[Item], bool]],
-    ask: Callable[[Item], Sequence[Coroutine[Any, Any, Record]]],
+    ask: Callable[[Item], Sequence[Coroutine[Any, Any, Record | None]]],
     told: Callable[[Record], None],
     settle: Callable[[Item, tuple[Record, ...]], None],
 ) -> None:
@@ -30,19 +30,21 @@ async def play_loop(
     Args:
         wake: set by whoever changes what `look` sees.
         look: items (matches, slates) that can be played now, those in flight included, and whether all have arrived.
-        ask: the calls of an item, which start at once.
-        told: told of every finished call. settle: enters an item whose calls have all finished.
+        ask: the calls of an item, which start at once; one that ends with None was not made.
+        told: told of every finished call. settle: enters an item whose calls have all finished, with those made.
     """
-    running: dict[asyncio.Task[Record], Item] = {}
-    calls: dict[Item, list[asyncio.Task[Record]]] = {}
+    running: dict[asyncio.Task[Record | None], Item] = {}
+    calls: dict[Item, list[asyncio.Task[Record | None]]] = {}
     try:
         while True:
             wake.clear()
             for task, item in [(task, item) for task, item in running.items() if task.done()]:
                 del running[task]
-                told(task.result())
+                if (record := task.result()) is not None:
+                    told(record)
                 if all(asked not in running for asked in calls[item]):
-                    settle(item, tuple(asked.result() for asked in calls[item]))
+                    made = (asked.result() for asked in calls[item])
+                    settle(item, tuple(record for record in made if record is not None))
             items, complete = look()
             for item in items:
                 if item not in calls:

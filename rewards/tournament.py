@@ -71,6 +71,7 @@ class Tournament:
         self._rankings: dict[Slate, tuple[Ranking, ...]] = {}
         self._tiers: dict[Slate, tuple[tuple[int, ...], ...]] = {}
         self._asked: dict[Pairing | Slate, None] = {}
+        self._meetings: Counter[tuple[int, ...]] = Counter()
         self._wake = asyncio.Event()
 
     def add(self, index: int, candidate: Candidate) -> None:
@@ -103,6 +104,12 @@ class Tournament:
     def num_calls(self) -> int:
         """Calls that were asked and answered, or failed."""
         return sum(len(match.calls) for match in self._matches.values()) + len(self.rankings)
+
+    @property
+    def num_cached(self) -> int:
+        """Calls that the cache answered."""
+        attempts = [call.verdict.attempts for match in self._matches.values() for call in match.calls]
+        return [*attempts, *(ranking.attempts for ranking in self.rankings)].count(0)
 
     @property
     def survivors(self) -> frozenset[int]:
@@ -161,20 +168,24 @@ class Tournament:
             state = self.state
             return quota.choose(playable(state), state.closed), state.closed
 
-        def ask(pairing: Pairing) -> list[Coroutine[Any, Any, Call]]:
+        def ask(pairing: Pairing) -> list[Coroutine[Any, Any, Call | None]]:
             self._asked[pairing] = None
+            meeting = self._meeting(pairing)
             return [
                 caller.call(
                     self._prompt,
                     (self._candidates[first], self._candidates[second]),
                     (first, second),
                     stable_hash(self._seed, pairing.a, pairing.b, pairing.round, first),
+                    meeting=meeting,
                 )
                 for first, second in pair_seats(pairing, orders, judge.symmetric, self._seed)
             ]
 
         def settle(pairing: Pairing, calls: tuple[Call, ...]) -> None:
             del self._asked[pairing]
+            if not calls:
+                return  # The budget was spent before it was asked: no match, and not one without a verdict either.
             self._matches[pairing] = match = Match(pairing, calls)
             self._results[pairing] = match.result(judge.kind)
 
@@ -197,8 +208,9 @@ class Tournament:
             state = self.state
             return quota.choose(playable(state), state.closed), state.closed
 
-        def ask(slate: Slate) -> list[Coroutine[Any, Any, Ranking]]:
+        def ask(slate: Slate) -> list[Coroutine[Any, Any, Ranking | None]]:
             self._asked[slate] = None
+            meeting = self._meeting(slate)
             return [
                 caller.rank(
                     self._prompt,
@@ -206,16 +218,26 @@ class Tournament:
                     slate,
                     shown,
                     stable_hash(self._seed, "slate", *shown, slate.round),
+                    meeting=meeting,
                 )
                 for shown in slate_orders(slate, orders, judge.symmetric, self._seed)
             ]
 
         def settle(slate: Slate, calls: tuple[Ranking, ...]) -> None:
             del self._asked[slate]
+            if not calls:
+                return
             self._rankings[slate] = calls
             self._tiers[slate] = merged_tiers(calls)
 
         await play_loop(self._wake, look=look, ask=ask, told=self._teller(on_call), settle=settle)
+
+    def _meeting(self, item: Pairing | Slate) -> int:
+        """How often the same members met before."""
+        members = members_of(item)
+        meeting = self._meetings[members]
+        self._meetings[members] += 1
+        return meeting
 
     def _teller(self, on_call: CallHandler | None) -> Callable[[Call | Ranking], None]:
         return lambda call: on_call(self.key, call) if on_call is not None else None
