@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from recipes.nodes import KeyPath, Node, child
 
-FILES: tuple[KeyPath, ...] = (("task", "source", "path"),)
+FILES: tuple[KeyPath, ...] = (("task", "source", "path"), ("rewards", "cache"))
 """Keys that are always paths."""
 
 NAMES_OR_FILES: tuple[KeyPath, ...] = (

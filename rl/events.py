@@ -13,6 +13,8 @@ not:
     reward/num_unscored  reward/num_groups_dropped
     judge/num_calls  judge/calls_per_s
     judge/order_flip_rate  judge/tie_rate  judge/failure_rate
+    judge/num_cached  judge/num_attempts  judge/tokens_in  judge/tokens_out  judge/cost
+    judge/latency_mean_s  judge/latency_p50_s  judge/latency_p95_s
     rl/loss  rl/grad_norm  rl/clip_fraction
     sync/logprob_gap               mean |learner - engine| logprob of the sampled tokens, nats
     heldout/win_rate               against the starting model; only at steps that evaluate

@@ -82,8 +82,8 @@ class Trainer:
 
     train_requests(step) gives a training step's requests, heldout_requests(step) those of an evaluation (0 = the
     starting model's answers). describe turns groups and scores into judge-health metrics, match_rows into the rows of
-    the match log. audit opens the second judge's sink; None if the recipe has none. start_s: seconds that it took to
-    start engines and ranks, for the summary.
+    the match log. audit opens the second judge's sink; None if the recipe has none. run_totals gives more entries of
+    the summary. start_s: seconds that it took to start engines and ranks, for the summary.
     """
 
     rl: RLConfig
@@ -101,6 +101,7 @@ class Trainer:
     describe: Callable[[Sequence[Group], Sequence[GroupScore]], Mapping[str, float]]
     match_rows: Callable[[Sequence[Group], Sequence[GroupScore]], list[dict[str, Any]]]
     audit: Callable[[], AbstractAsyncContextManager[GroupSink]] | None = None
+    run_totals: Callable[[], Mapping[str, Any]] = dict
     colocated: bool = False
     first_step: int = 1
     start_s: float = 0.0
@@ -303,6 +304,7 @@ class Trainer:
         self._leave()
         self._keep_totals()
         summary |= {"judge_calls": int(self._judge_calls), "seconds_by_phase": dict(self._totals)}
+        summary |= self.run_totals()
         self.store.save_summary(summary)
         self.events.handle(RunDone(summary))
         return summary

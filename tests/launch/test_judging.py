@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from launch import judging
-from launch.judging import make_sink, open_judge, open_rewards, pairwise
+from launch.judging import cache_path, make_sink, open_cache, open_desk, open_judge, open_rewards, pairwise
 from rewards.arena import Arena
 from rewards.config import RewardsConfig
 from rewards.judge_config import JudgeConfig, PythonJudge, VerdictTokensJudge
@@ -20,6 +20,7 @@ from rollouts.engine import EngineSpec
 from rollouts.tiny import build_tiny_tokenizer
 
 CLOSED: list[str] = []
+KEY = GroupKey("g")
 
 
 class ClosingJudge:
@@ -183,3 +184,43 @@ async def test_evaluation_plays_each_pair_once_whatever_training_plays() -> None
             (scored,) = (await sink.scores()).values()
         assert outcome_of(scored) == 1.0
     assert pairwise(SCORER) is SCORER
+
+
+# --- what sinks over one judge share ------------------------------------------------------------------------------
+
+ASKED: list[str] = []
+
+
+def longer(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    ASKED.append(first.text)
+    return float(len(first.text) > len(second.text))
+
+
+def test_where_the_cache_lies(tmp_path: Path) -> None:
+    assert cache_path(TOURNAMENT, tmp_path) == tmp_path / "judge_cache.sqlite"
+    assert cache_path(TOURNAMENT, None) is None
+    named = TOURNAMENT.model_copy(update={"cache": "/shared/verdicts.sqlite"})
+    assert cache_path(named, None) == cache_path(named, tmp_path) == Path("/shared/verdicts.sqlite")
+    assert cache_path(TOURNAMENT.model_copy(update={"cache": False}), tmp_path) is None
+    assert cache_path(SCORER, tmp_path) is None
+
+
+@pytest.mark.parametrize(("version", "asked"), [("1", 3), (None, 6)])
+async def test_training_and_evaluation_share_verdicts_where_the_judge_is_known(
+    version: str | None, asked: int, tmp_path: Path
+) -> None:
+    judge_config = PYTHON.model_copy(update={"target": f"{__name__}:longer", "version": version})
+    config = TOURNAMENT.model_copy(update={"judge": judge_config, "gates": ()})
+    ASKED.clear()
+    async with (
+        open_judge(judge_config, device="cpu", seed=0) as judge,
+        open_cache(tmp_path / "c.sqlite") as cache,
+        open_desk(config, judge, cache=cache) as desk,
+    ):
+        sinks = [make_sink(one, judge, seed=0, carry_prior=False, desk=desk) for one in (config, pairwise(config))]
+        for sink in sinks:
+            await sink.open(KEY, Prompt("p", "task"), 3)
+            for index, text in enumerate(("one", "three words here", "two words")):
+                await sink.add(KEY, index, Candidate(str(index), text))
+            assert (await sink.scores())[KEY].num_calls == 3
+    assert len(ASKED) == asked
