@@ -336,6 +336,34 @@ def rejudge(
 
 
 @app.command()
+def serve(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="Recipe with `rewards`; all its other keys may be left out.")
+    ],
+    host: Annotated[str, typer.Option(help="Others than this machine need --token-env.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8780,
+    token_env: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Environment variable with the bearer token of clients.")
+    ] = None,
+    max_body_mib: Annotated[float, typer.Option(min=0.001)] = 8.0,
+    max_group: Annotated[int, typer.Option(min=2, help="Answers in a group.")] = 64,
+    max_requests: Annotated[int, typer.Option(min=1, help="At work at once; more get 429.")] = 64,
+    deadline_s: Annotated[float, typer.Option(min=0.1, help="Of a request.")] = 600.0,
+    overrides: Overrides = None,
+) -> None:
+    """Serve the rewards of RECIPE over HTTP: POST /v1/groups/score, POST /v1/compare, /healthz, /metrics, /docs."""
+    from launch.serve import serve as serve_recipe
+    from recipes.reward import load_rewards
+    from rewards.http_door import ServeLimits
+
+    limits = ServeLimits(int(max_body_mib * 2**20), max_group, max_requests, deadline_s)
+    loaded = load_rewards(recipe, overrides or ())
+    serve_recipe(
+        loaded, host=host, port=port, token_env=token_env, limits=limits, say=lambda text: typer.echo(text, err=True)
+    )
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of recipes, for editors."""
     from recipes.schema_file import schema_text

@@ -23,6 +23,7 @@ from rewards.judge_config import JudgeConfig, VerdictTokensJudge
 from rewards.judges import build_judge
 from rewards.judges.identity import judge_identity
 from rewards.limiter import Limiter
+from rewards.outage import Outage
 from rewards.scoring import ScorerSink
 from rewards.topology_config import RoundRobin
 from rewards.types import CallHandler, Judge
@@ -75,6 +76,7 @@ class Desk:
 
     limiter: Limiter | None = None
     memory: JudgeMemory | None = None
+    outage: Outage | None = None
 
 
 def cache_path(config: RewardsConfig, run: Path | None) -> Path | None:
@@ -105,7 +107,8 @@ async def open_desk(
     identity = judge_identity(
         config.judge, directory=None if model is None else resolve_model(model), base_dir=base_dir
     )
-    yield Desk(limiter, None if cache is None or identity is None else JudgeMemory(cache, identity))
+    memory = None if cache is None or identity is None else JudgeMemory(cache, identity)
+    yield Desk(limiter, memory, Outage(judge.name, config.calls.down_after_s))
 
 
 @asynccontextmanager
@@ -162,5 +165,6 @@ def make_sink(
             spent=spent,
             limiter=desk.limiter,
             memory=desk.memory,
+            outage=desk.outage,
         )
     return ScorerSink(import_target(config.target), gates, name=config.target)

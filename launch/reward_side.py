@@ -15,7 +15,8 @@ from launch.devices import resolve_device
 from launch.judging import Desk, cache_path, make_sink, open_cache, open_desk, open_rewards
 from launch.session import ray_session
 from recipes.reward import RewardRecipe
-from rewards.arena import Arena
+from rewards.arena import Arena, local_limiter
+from rewards.calling import Caller
 from rewards.config import RewardsConfig, ScorerRewards, TournamentRewards
 from rewards.judge_config import VerdictTokensJudge
 from rewards.ledger import Ledger
@@ -42,6 +43,13 @@ class RewardSide:
         return make_sink(
             self.config, self.judge, seed=self.seed, carry_prior=carry_prior, on_call=record, desk=self.desk
         )
+
+    def caller(self) -> Caller | None:
+        """For single calls; None where there is no judge that compares two."""
+        if not isinstance(self.config, TournamentRewards) or not isinstance(self.judge, Judge):
+            return None
+        limiter = self.desk.limiter or local_limiter(self.config.calls)
+        return Caller(self.judge, self.config.calls, limiter, memory=self.desk.memory, outage=self.desk.outage)
 
 
 @asynccontextmanager

@@ -22,6 +22,7 @@ from rewards.config import CallBudget, CallLimits, TournamentRewards
 from rewards.game import build_game
 from rewards.gate_rewards import merge_gated
 from rewards.limiter import Limiter, LocalLimiter
+from rewards.outage import Outage
 from rewards.tournament import PriorScorer, Tournament
 from rewards.types import (
     CallHandler,
@@ -52,6 +53,7 @@ class Arena:
         groups_per_step: how many groups share a step's budget; None = `config.budget` does not apply, as in evaluation.
         spent: of the run's budget, before this arena.
         memory: verdicts that need not be asked for again.
+        outage: whether the judge is down, where several arenas ask it.
 
     Raises:
         UserError: the topology names slates and the judge cannot rank, or the other way round.
@@ -72,6 +74,7 @@ class Arena:
         groups_per_step: int | None = None,
         spent: Spend = Spend(),
         memory: JudgeMemory | None = None,
+        outage: Outage | None = None,
     ) -> None:
         self.prior = prior
         """The aggregator's memory: plain JSON, for checkpoints."""
@@ -85,7 +88,14 @@ class Arena:
         self._budget = config.budget if groups_per_step is not None else CallBudget()
         self._calls_per_item = 2 if config.orders == "both" and not judge.symmetric else 1
         self._purse = Purse(self._budget, groups=groups_per_step or 1, calls_per_item=self._calls_per_item, spent=spent)
-        caller = Caller(judge, config.calls, limiter or local_limiter(config.calls), memory=memory, purse=self._purse)
+        caller = Caller(
+            judge,
+            config.calls,
+            limiter or local_limiter(config.calls),
+            memory=memory,
+            outage=outage,
+            purse=self._purse,
+        )
         self._game = build_game(config, judge, caller, on_call)
         self._tournaments: dict[GroupKey, Tournament] = {}
         self._tasks: dict[GroupKey, asyncio.Task[None]] = {}

@@ -43,6 +43,7 @@ class Caller:
 
     Args:
         memory: verdicts that need not be asked for again.
+        outage: shared by those who ask the same judge; default: one of our own.
         purse: says when tokens and money are spent; calls are counted out by whoever makes them.
     """
 
@@ -53,6 +54,7 @@ class Caller:
         limiter: Limiter,
         *,
         memory: JudgeMemory | None = None,
+        outage: Outage | None = None,
         purse: Purse | None = None,
     ) -> None:
         self._judge = judge
@@ -60,7 +62,7 @@ class Caller:
         self._limiter = limiter
         self._memory = memory
         self._purse = purse
-        self._outage = Outage(judge.name, limits.down_after_s)
+        self._outage = outage or Outage(judge.name, limits.down_after_s)
         self._mean_tokens: float | None = None
 
     async def call(
