@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 BURST_S = 5.0
 """Seconds' worth of requests and tokens that may go at once after a pause."""
@@ -28,6 +28,7 @@ class Lease:
     num_tokens: int
 
 
+@runtime_checkable
 class Limiter(Protocol):
     """Whoever makes a call takes a lease, waits for the judge, and gives the lease back, however the call ended."""
 

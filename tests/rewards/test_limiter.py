@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewards.limiter import BURST_S, Bucket, LocalLimiter, Throttle
+from rewards.limiter_queues import LimiterQueues, Rates
 
 
 def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
@@ -94,3 +95,36 @@ async def test_the_first_in_line_waits_for_the_clock() -> None:
     for _ in range(510):
         limiter.give_back(await limiter.take(0, lease_s=1.0), 0)
     assert loop.time() - start_s >= 0.09
+
+
+# --- queues by name, for callers that may die ---------------------------------------------------------------------
+
+RATES: Rates = (1, None, None)
+
+
+async def test_a_lease_that_does_not_come_back_is_taken_back() -> None:
+    queues = LimiterQueues()
+    lost = await queues.take("j", RATES, 0, 0.05)
+    second = await asyncio.wait_for(queues.take("j", RATES, 0, 60.0), 5.0)
+    queues.give_back(lost, 10)  # late: nobody's place is freed twice
+    assert queues.at_work("j") == 1
+    queues.give_back(second, 0)
+    assert queues.at_work("j") == 0
+
+
+async def test_names_do_not_meet_and_the_first_sets_the_rates() -> None:
+    queues = LimiterQueues()
+    await queues.take("a", RATES, 0, 60.0)
+    await asyncio.wait_for(queues.take("b", RATES, 0, 60.0), 5.0)
+    assert queues.rates("a", (7, 8, 9)) == RATES
+    assert queues.rates("c", (7, 8, 9)) == (7, 8, 9)
+
+
+async def test_it_is_idle_only_without_leases_and_waiting() -> None:
+    queues = LimiterQueues()
+    number = await queues.take("j", RATES, 0, 60.0)
+    idle = asyncio.create_task(queues.idle(0.02))
+    await asyncio.sleep(0.06)
+    assert not idle.done()
+    queues.give_back(number, 0)
+    await asyncio.wait_for(idle, 5.0)
