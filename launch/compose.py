@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from launch.chaos import Chaos, EngineKiller, faulty
+from launch.desk import cache_path, make_desk, open_cache
 from launch.devices import Device, engine_specs, resolve_device, sync_backend
 from launch.gpu_placement import place
-from launch.judging import cache_path, make_sink, open_cache, open_desk, open_judge, open_rewards, pairwise
+from launch.judging import make_sink, open_judge, open_rewards, pairwise
 from launch.ledger_file import LedgerFile
 from launch.objective import recipe_objective
 from launch.progress import ProgressMeter
@@ -133,9 +134,11 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
             first_bundle=placement.first_learner_bundle,
             gpus_per_rank=placement.learner_share,
         )
-        judge = await stack.enter_async_context(open_rewards(recipe.rewards, device=device, seed=recipe.seed))
+        judge = await stack.enter_async_context(
+            open_rewards(recipe.rewards, device=device, seed=recipe.seed, base_dir=base_dir)
+        )
         cache = await stack.enter_async_context(open_cache(cache_path(recipe.rewards, run.path)))
-        desk = await stack.enter_async_context(open_desk(recipe.rewards, judge, cache=cache, base_dir=base_dir))
+        desk = await make_desk(recipe.rewards, judge, cache=cache, base_dir=base_dir)
         books = LedgerFile(run.path / "judge_ledger.json")
         stack.callback(books.save)
         if chaos is not None:
@@ -237,10 +240,8 @@ def _audit(recipe: Recipe, base_dir: Path, device: Device, cache: JudgeCache | N
     async def open_audit() -> AsyncIterator[GroupSink]:
         # No gates: they would decide pairs as they did before, and this is a second opinion on the answers.
         audited = rewards.model_copy(update={"judge": config, "gates": ()})
-        async with (
-            open_judge(config, device=device, seed=recipe.seed) as judge,
-            open_desk(audited, judge, cache=cache, base_dir=base_dir) as desk,
-        ):
+        async with open_judge(config, device=device, seed=recipe.seed, base_dir=base_dir) as judge:
+            desk = await make_desk(audited, judge, cache=cache, base_dir=base_dir)
             yield make_sink(
                 pairwise(audited),
                 judge,

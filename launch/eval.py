@@ -19,9 +19,10 @@ import numpy as np
 import pyarrow as pa
 
 from launch import atomic, tables
+from launch.desk import cache_path, make_desk, open_cache
 from launch.devices import Device, engine_specs, resolve_device
 from launch.gpu_placement import place
-from launch.judging import cache_path, make_sink, open_cache, open_desk, open_rewards, pairwise
+from launch.judging import make_sink, open_rewards, pairwise
 from launch.ladder import Rung, fit_ladder, length_controlled_win_rate
 from launch.prompts import RunPrompts
 from launch.run_dir import RunDir
@@ -86,9 +87,11 @@ async def _evaluate(
         for player in players:
             say(f"{player.name}: sampling {len(prompts.heldout)} held-out prompts")
             answers.append(await _answers(recipe, device, prompts, player, task.parse))
-        judge = await stack.enter_async_context(open_rewards(recipe.rewards, device=device, seed=recipe.seed))
+        judge = await stack.enter_async_context(
+            open_rewards(recipe.rewards, device=device, seed=recipe.seed, base_dir=base_dir)
+        )
         cache = await stack.enter_async_context(open_cache(cache_path(recipe.rewards, run.path)))
-        desk = await stack.enter_async_context(open_desk(recipe.rewards, judge, cache=cache, base_dir=base_dir))
+        desk = await make_desk(recipe.rewards, judge, cache=cache, base_dir=base_dir)
         say(f"judging {len(players)} players on {len(prompts.heldout)} prompts")
         sink = make_sink(pairwise(recipe.rewards), judge, seed=recipe.seed, carry_prior=False, desk=desk)
         groups = await _meet(answers, sink)

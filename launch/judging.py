@@ -1,29 +1,24 @@
 """Opens what a recipe's `rewards` ask for: judge, gates and the arena (or scorer) over them.
 
 open_judge --starts--> judge (and its engine, for verdict_tokens)        closed when the context ends
-open_desk  --opens-->  limiter and cache, which all sinks over that judge share
 make_sink  --------->  Arena or ScorerSink
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from launch.desk import Desk
 from launch.devices import Device, judge_engine_spec
-from rewards.arena import Arena, local_limiter
+from rewards.arena import Arena
 from rewards.budget import Spend
-from rewards.cache import JudgeCache, JudgeMemory
 from rewards.config import RewardsConfig, ScorerRewards, TournamentRewards
 from rewards.gates import build_gates
 from rewards.importing import import_target
-from rewards.judge_config import JudgeConfig, VerdictTokensJudge
-from rewards.judges import build_judge
-from rewards.judges.identity import judge_identity
-from rewards.limiter import Limiter
-from rewards.outage import Outage
+from rewards.judge_config import JudgeConfig, PanelJudge, VerdictTokensJudge
+from rewards.judges import build_judge, panel_of
 from rewards.scoring import ScorerSink
 from rewards.topology_config import RoundRobin
 from rewards.types import CallHandler, Judge
@@ -32,15 +27,25 @@ from rollouts.models import load_tokenizer, resolve_model
 from rollouts.pool import actor_options
 from rollouts.token_scorer import EngineScorer
 
-CACHE_FILE = "judge_cache.sqlite"
-"""In a run directory."""
-
 
 @asynccontextmanager
-async def open_judge(config: JudgeConfig, *, device: Device, seed: int) -> AsyncIterator[Judge]:
-    """The judge, ready to compare; a verdict_tokens judge gets an engine that ends with the context."""
+async def open_judge(
+    config: JudgeConfig, *, device: Device, seed: int, base_dir: Path | None = None
+) -> AsyncIterator[Judge]:
+    """The judge, ready to compare; a verdict_tokens judge gets an engine that ends with the context.
+
+    base_dir: where relative paths of templates and pairs start; default: the working directory.
+    """
+    if isinstance(config, PanelJudge):
+        async with AsyncExitStack() as stack:
+            members = [
+                await stack.enter_async_context(open_judge(member.judge, device=device, seed=seed, base_dir=base_dir))
+                for member in config.members
+            ]
+            yield panel_of(config, members, base_dir=base_dir)
+        return
     if not isinstance(config, VerdictTokensJudge):
-        judge = build_judge(config, resolve_model=resolve_model)
+        judge = build_judge(config, resolve_model=resolve_model, seed=seed, base_dir=base_dir)
         try:
             yield judge
         finally:
@@ -51,7 +56,7 @@ async def open_judge(config: JudgeConfig, *, device: Device, seed: int) -> Async
     handle = await start_engine(spec, **actor_options(spec))
     try:
         scorer = EngineScorer(handle, load_tokenizer(model), config.max_model_len)
-        judge = build_judge(config, token_scorer=scorer, seed=seed)
+        judge = build_judge(config, token_scorer=scorer, seed=seed, base_dir=base_dir)
         try:
             yield judge
         finally:
@@ -61,67 +66,15 @@ async def open_judge(config: JudgeConfig, *, device: Device, seed: int) -> Async
 
 
 @asynccontextmanager
-async def open_rewards(config: RewardsConfig, *, device: Device, seed: int) -> AsyncIterator[Judge | None]:
+async def open_rewards(
+    config: RewardsConfig, *, device: Device, seed: int, base_dir: Path | None = None
+) -> AsyncIterator[Judge | None]:
     """The judge of `rewards`, or None where rewards come from a scorer."""
     if isinstance(config, ScorerRewards):
         yield None
         return
-    async with open_judge(config.judge, device=device, seed=seed) as judge:
+    async with open_judge(config.judge, device=device, seed=seed, base_dir=base_dir) as judge:
         yield judge
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What all sinks over one judge share. Without a limiter each sink has its own; without memory all is asked."""
-
-    limiter: Limiter | None = None
-    memory: JudgeMemory | None = None
-    outage: Outage | None = None
-
-
-def cache_path(config: RewardsConfig, run: Path | None) -> Path | None:
-    """The file of verdicts: the recipe's, or the run's own where there is a run."""
-    if not isinstance(config, TournamentRewards) or config.cache is False:
-        return None
-    if config.cache is True:
-        return None if run is None else run / CACHE_FILE
-    return Path(config.cache)
-
-
-@asynccontextmanager
-async def open_desk(
-    config: RewardsConfig, judge: Judge | None, *, cache: JudgeCache | None = None, base_dir: Path | None = None
-) -> AsyncIterator[Desk]:
-    """Limiter and memory of the judge that `config.judge` describes; the cache stays the caller's."""
-    if not isinstance(config, TournamentRewards) or judge is None:
-        yield Desk()
-        return
-    limits = config.calls.limits
-    if limits.scope == "cluster":
-        from rewards.service import ClusterLimiter
-
-        limiter: Limiter = await ClusterLimiter.join(limits.name or judge.name, config.calls)
-    else:
-        limiter = local_limiter(config.calls)
-    model = getattr(config.judge, "model", None)
-    identity = judge_identity(
-        config.judge, directory=None if model is None else resolve_model(model), base_dir=base_dir
-    )
-    memory = None if cache is None or identity is None else JudgeMemory(cache, identity)
-    yield Desk(limiter, memory, Outage(judge.name, config.calls.down_after_s))
-
-
-@asynccontextmanager
-async def open_cache(path: Path | None) -> AsyncIterator[JudgeCache | None]:
-    """The cache at `path`, written to the end when the context ends; None without one."""
-    if path is None:
-        yield None
-        return
-    cache = JudgeCache(path)
-    try:
-        yield cache
-    finally:
-        await cache.close()
 
 
 def pairwise(config: RewardsConfig) -> RewardsConfig:
@@ -164,7 +117,6 @@ def make_sink(
             groups_per_step=groups_per_step,
             spent=spent,
             limiter=desk.limiter,
-            memory=desk.memory,
-            outage=desk.outage,
+            lines=desk.lines,
         )
     return ScorerSink(import_target(config.target), gates, name=config.target)

@@ -11,14 +11,15 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from launch.desk import Desk, cache_path, make_desk, open_cache
 from launch.devices import resolve_device
-from launch.judging import Desk, cache_path, make_sink, open_cache, open_desk, open_rewards
+from launch.judging import make_sink, open_rewards
 from launch.session import ray_session
 from recipes.reward import RewardRecipe
 from rewards.arena import Arena, local_limiter
-from rewards.calling import Caller
+from rewards.calling import Caller, Line
 from rewards.config import RewardsConfig, ScorerRewards, TournamentRewards
-from rewards.judge_config import VerdictTokensJudge
+from rewards.judge_config import ProgramJudge, VerdictTokensJudge, single_judges
 from rewards.ledger import Ledger
 from rewards.scoring import ScorerSink
 from rewards.types import Call, CallHandler, GroupKey, Judge, Ranking
@@ -49,7 +50,8 @@ class RewardSide:
         if not isinstance(self.config, TournamentRewards) or not isinstance(self.judge, Judge):
             return None
         limiter = self.desk.limiter or local_limiter(self.config.calls)
-        return Caller(self.judge, self.config.calls, limiter, memory=self.desk.memory, outage=self.desk.outage)
+        line = self.desk.lines.get(self.judge.name, Line())  # a panel compares as one, and remembers nothing then
+        return Caller(self.judge, self.config.calls, limiter, line=line)
 
 
 @asynccontextmanager
@@ -67,16 +69,23 @@ async def open_reward_side(
             stack.enter_context(ray_session(recipe))
         # Whoever only scores by a function or a judge in this process need not wait for torch to look for GPUs.
         device = resolve_device(recipe) if _has_engine(rewards) else "cpu"
-        judge = await stack.enter_async_context(open_rewards(rewards, device=device, seed=recipe.seed))
+        judge = await stack.enter_async_context(
+            open_rewards(rewards, device=device, seed=recipe.seed, base_dir=base_dir)
+        )
         cache = await stack.enter_async_context(open_cache(cache_path(rewards, run)))
-        desk = await stack.enter_async_context(open_desk(rewards, judge, cache=cache, base_dir=base_dir))
+        desk = await make_desk(rewards, judge, cache=cache, base_dir=base_dir)
         yield RewardSide(rewards, recipe.seed, judge, desk, Ledger())
 
 
 def needed_fields(rewards: RewardsConfig) -> list[str]:
     """Names of the prompt's fields that gates and judge read."""
-    sections = [*rewards.gates] if isinstance(rewards, ScorerRewards) else [*rewards.gates, rewards.judge]
-    named = (getattr(section, key, None) for section in sections for key in ("field", "reference_field"))
+    judges = () if isinstance(rewards, ScorerRewards) else single_judges(rewards.judge)
+    programs = (judge.by for judge in judges if isinstance(judge, ProgramJudge))
+    named = (
+        getattr(section, key, None)
+        for section in (*rewards.gates, *judges, *programs)
+        for key in ("field", "reference_field")
+    )
     return sorted({name for name in named if isinstance(name, str)})
 
 
@@ -94,7 +103,9 @@ def call_counter(what: str) -> Iterator[CallHandler]:
 
 
 def _has_engine(rewards: RewardsConfig) -> bool:
-    return isinstance(rewards, TournamentRewards) and isinstance(rewards.judge, VerdictTokensJudge)
+    return isinstance(rewards, TournamentRewards) and any(
+        isinstance(judge, VerdictTokensJudge) for judge in single_judges(rewards.judge)
+    )
 
 
 def _needs_ray(rewards: RewardsConfig) -> bool:

@@ -46,23 +46,24 @@ class Purse:
 
     Args:
         groups: groups that a step has.
-        calls_per_item: of a match or slate: with less than that a run cannot go on.
         spent: what the run spent before.
     """
 
-    def __init__(self, budget: CallBudget, *, groups: int, calls_per_item: int = 1, spent: Spend = Spend()) -> None:
+    def __init__(self, budget: CallBudget, *, groups: int, spent: Spend = Spend()) -> None:
         self._budget = budget
-        self._calls_per_item = calls_per_item
         self._groups = groups
         self._before = spent
         self._step = Spend()
         self._at_work = 0
 
-    def allowance(self) -> int | None:
+    def allowance(self, calls_per_item: int = 1) -> int | None:
         """Calls of one group of the next step before anything is handed on; None: no bound.
 
+        Args:
+            calls_per_item: of a match or slate.
+
         Raises:
-            RunStopped: the run's calls, tokens or money are spent.
+            RunStopped: the run's calls, tokens or money are spent, or do not last for a match.
         """
         for key, limit, spent, what in (
             ("calls_per_run", self._budget.calls_per_run, self._before.calls, "judge calls"),
@@ -72,7 +73,7 @@ class Purse:
             if limit is None:
                 continue
             per_call = 1.0 if key == "calls_per_run" else spent / max(1, self._before.calls)
-            if spent >= limit or limit - spent < self._calls_per_item * per_call:
+            if spent >= limit or limit - spent < calls_per_item * per_call:
                 share = "all" if spent >= limit else f"{spent:g} of"
                 rest = "" if spent >= limit else ", and a match takes more than is left"
                 raise RunStopped(

@@ -36,14 +36,24 @@ LEASE_SLACK_S = 30.0
 """A place is held to be lost when its call should have ended so long ago."""
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What all callers of one judge share.
+
+    memory: verdicts that need not be asked for again. outage: whether the judge is down; None: each caller finds out.
+    """
+
+    memory: JudgeMemory | None = None
+    outage: Outage | None = None
+
+
 class Caller:
     """Calls a judge within limits. Only `JudgeFailure` and the deadline become missing verdicts; the rest is a bug.
 
     The limiter is held while the judge works and free while a call waits for its next attempt.
 
     Args:
-        memory: verdicts that need not be asked for again.
-        outage: shared by those who ask the same judge; default: one of our own.
+        line: what this caller shares with others of the same judge.
         purse: says when tokens and money are spent; calls are counted out by whoever makes them.
     """
 
@@ -53,16 +63,15 @@ class Caller:
         limits: CallLimits,
         limiter: Limiter,
         *,
-        memory: JudgeMemory | None = None,
-        outage: Outage | None = None,
+        line: Line = Line(),
         purse: Purse | None = None,
     ) -> None:
         self._judge = judge
         self._limits = limits
         self._limiter = limiter
-        self._memory = memory
+        self._memory = line.memory
         self._purse = purse
-        self._outage = outage or Outage(judge.name, limits.down_after_s)
+        self._outage = line.outage or Outage(judge.name, limits.down_after_s)
         self._mean_tokens: float | None = None
 
     async def call(

@@ -1,7 +1,9 @@
 """The loop behind a tournament: start what can be played, wait for news, enter what has finished.
 
-look() --items that can be played--> ask(item) --one task per call--> finished: told(call), at last settle(item, calls)
-   ^                                                                                              |
+look() --items that can be played--> ask(item) --one task per call--> finished: told(call)
+   ^                                                                        |
+   |                          when all calls of an item have: more(item, calls) --further tasks, or none--> settle
+   |                                                                                              |
    +-------------------------- wake: a call finished, somebody arrived, the group closed <--------+
 """
 
@@ -20,6 +22,7 @@ async def play_loop(
     *,
     look: Callable[[], tuple[Sequence[Item], bool]],
     ask: Callable[[Item], Sequence[Coroutine[Any, Any, Record | None]]],
+    more: Callable[[Item, Sequence[Record]], Sequence[Coroutine[Any, Any, Record | None]]] | None = None,
     told: Callable[[Record], None],
     settle: Callable[[Item, tuple[Record, ...]], None],
 ) -> None:
@@ -30,11 +33,20 @@ async def play_loop(
     Args:
         wake: set by whoever changes what `look` sees.
         look: items (matches, slates) that can be played now, those in flight included, and whether all have arrived.
-        ask: the calls of an item, which start at once; one that ends with None was not made.
+        ask: the calls of an item, which start at once; one that ends with None was not made. more: those that follow
+            once they have all finished.
         told: told of every finished call. settle: enters an item whose calls have all finished, with those made.
     """
     running: dict[asyncio.Task[Record | None], Item] = {}
     calls: dict[Item, list[asyncio.Task[Record | None]]] = {}
+
+    def start(item: Item, asked: Sequence[Coroutine[Any, Any, Record | None]]) -> None:
+        for call in asked:
+            task = asyncio.create_task(call)
+            task.add_done_callback(lambda _: wake.set())
+            running[task] = item
+            calls[item].append(task)
+
     try:
         while True:
             wake.clear()
@@ -43,15 +55,17 @@ async def play_loop(
                 if (record := task.result()) is not None:
                     told(record)
                 if all(asked not in running for asked in calls[item]):
-                    made = (asked.result() for asked in calls[item])
-                    settle(item, tuple(record for record in made if record is not None))
+                    results = (asked.result() for asked in calls[item])
+                    records = tuple(record for record in results if record is not None)
+                    further = more(item, records) if more is not None else ()
+                    start(item, further)
+                    if not further:
+                        settle(item, records)
             items, complete = look()
             for item in items:
                 if item not in calls:
-                    calls[item] = [asyncio.create_task(call) for call in ask(item)]
-                    for task in calls[item]:
-                        task.add_done_callback(lambda _: wake.set())
-                        running[task] = item
+                    calls[item] = []
+                    start(item, ask(item))
             if complete and not running:
                 return
             await wake.wait()

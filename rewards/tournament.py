@@ -2,7 +2,7 @@
 
 add / close ----wake---+
                        v
-call finished --wake--> play(), play_slates(): results -> playable(state) -> one task per call -> (Caller, limiter)
+call finished --wake--> play(), play_slates(): results -> playable(state) -> one task per call (asking.py)
                           |
                           +-- returns when nobody else arrives, nothing is in flight and nothing is playable
 """
@@ -15,19 +15,17 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from rewards.asking import Asker
 from rewards.budget import Quota, members_of
-from rewards.calling import Caller
 from rewards.errors import UserError
 from rewards.play_loop import play_loop
-from rewards.seating import Orders, merged_tiers, pair_seats, slate_orders, stable_hash
+from rewards.seating import merged_tiers, stable_hash
 from rewards.types import (
     Call,
     CallHandler,
     Candidate,
     Gate,
     GroupKey,
-    Judge,
-    ListJudge,
     Match,
     MatchLog,
     Pairing,
@@ -70,7 +68,7 @@ class Tournament:
         self._matches: dict[Pairing, Match] = {}
         self._rankings: dict[Slate, tuple[Ranking, ...]] = {}
         self._tiers: dict[Slate, tuple[tuple[int, ...], ...]] = {}
-        self._asked: dict[Pairing | Slate, None] = {}
+        self._asked: dict[Pairing | Slate, int] = {}
         self._meetings: Counter[tuple[int, ...]] = Counter()
         self._wake = asyncio.Event()
 
@@ -148,9 +146,7 @@ class Tournament:
     async def play(
         self,
         playable: Callable[[TournamentState], list[Pairing]],
-        judge: Judge,
-        caller: Caller,
-        orders: Orders,
+        asker: Asker,
         on_call: CallHandler | None,
         *,
         max_items: int | None = None,
@@ -169,34 +165,26 @@ class Tournament:
             return quota.choose(playable(state), state.closed), state.closed
 
         def ask(pairing: Pairing) -> list[Coroutine[Any, Any, Call | None]]:
-            self._asked[pairing] = None
-            meeting = self._meeting(pairing)
-            return [
-                caller.call(
-                    self._prompt,
-                    (self._candidates[first], self._candidates[second]),
-                    (first, second),
-                    stable_hash(self._seed, pairing.a, pairing.b, pairing.round, first),
-                    meeting=meeting,
-                )
-                for first, second in pair_seats(pairing, orders, judge.symmetric, self._seed)
-            ]
+            meeting = self._asked[pairing] = self._meeting(pairing)
+            return asker.first_calls(self._prompt, self._candidates, pairing, self._seed, meeting)
+
+        def more(pairing: Pairing, calls: Sequence[Call]) -> list[Coroutine[Any, Any, Call | None]]:
+            meeting = self._asked[pairing]
+            return asker.more_calls(self._prompt, self._candidates, pairing, calls, self._seed, meeting)
 
         def settle(pairing: Pairing, calls: tuple[Call, ...]) -> None:
             del self._asked[pairing]
             if not calls:
                 return  # The budget was spent before it was asked: no match, and not one without a verdict either.
             self._matches[pairing] = match = Match(pairing, calls)
-            self._results[pairing] = match.result(judge.kind)
+            self._results[pairing] = asker.result(match)
 
-        await play_loop(self._wake, look=look, ask=ask, told=self._teller(on_call), settle=settle)
+        await play_loop(self._wake, look=look, ask=ask, more=more, told=self._teller(on_call), settle=settle)
 
     async def play_slates(
         self,
         playable: Callable[[TournamentState], list[Slate]],
-        judge: ListJudge,
-        caller: Caller,
-        orders: Orders,
+        asker: Asker,
         on_call: CallHandler | None,
         *,
         max_items: int | None = None,
@@ -209,19 +197,8 @@ class Tournament:
             return quota.choose(playable(state), state.closed), state.closed
 
         def ask(slate: Slate) -> list[Coroutine[Any, Any, Ranking | None]]:
-            self._asked[slate] = None
-            meeting = self._meeting(slate)
-            return [
-                caller.rank(
-                    self._prompt,
-                    [self._candidates[slot] for slot in shown],
-                    slate,
-                    shown,
-                    stable_hash(self._seed, "slate", *shown, slate.round),
-                    meeting=meeting,
-                )
-                for shown in slate_orders(slate, orders, judge.symmetric, self._seed)
-            ]
+            meeting = self._asked[slate] = self._meeting(slate)
+            return asker.rankings(self._prompt, self._candidates, slate, self._seed, meeting)
 
         def settle(slate: Slate, calls: tuple[Ranking, ...]) -> None:
             del self._asked[slate]

@@ -18,6 +18,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 VerdictKind = Literal["hard", "probability", "score"]
 """What a judge's number means: win/tie/loss, a calibrated probability, or an uncalibrated difference."""
 
+Orders = Literal["first", "random", "both", "both_if_close"]
+"""Who is shown first. `both_if_close` begins as `random`; the first verdict decides about the second order."""
+
+Merge = Literal["sum", "agree_else_tie"]
+"""How two orders are scored (`rewards/merging.py`)."""
+
 
 # --- what is ranked ---------------------------------------------------------------------------------------------
 
@@ -135,21 +141,24 @@ class Match:
 
     def values(self, kind: VerdictKind) -> list[float]:
         """The verdicts that exist, each seen from `pairing.a`. Failed calls are absent."""
-        seen: list[float] = []
+        return [value for value, _ in self._weighted(kind)]
+
+    def outcome(self, kind: VerdictKind) -> float | None:
+        """Both orders, and all judges, merged by their weighted mean, seen from `a`; None when every call failed."""
+        seen = self._weighted(kind)
+        total = sum(weight for _, weight in seen)
+        return sum(value * weight for value, weight in seen) / total if total > 0.0 else None
+
+    def _weighted(self, kind: VerdictKind) -> list[tuple[float, float]]:
+        seen: list[tuple[float, float]] = []
         for call in self.calls:
             value = call.verdict.value
             if value is None:
                 continue
-            if call.first == self.pairing.a:
-                seen.append(value)
-            else:
-                seen.append(-value if kind == "score" else 1.0 - value)
+            if call.first != self.pairing.a:
+                value = -value if kind == "score" else 1.0 - value
+            seen.append((value, call.weight))
         return seen
-
-    def outcome(self, kind: VerdictKind) -> float | None:
-        """Both orders merged by their mean, seen from `a`; None when every call failed."""
-        seen = self.values(kind)
-        return sum(seen) / len(seen) if seen else None
 
     def result(self, kind: VerdictKind) -> float | None:
         """Who won, as a topology needs it: 1 a, 0 b, 0.5 level, None missing."""
@@ -480,15 +489,29 @@ class TokenScorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Completion:
+    """A model's answer. is_cut: it ran into its limit of tokens. cost: money, as the endpoint's prices say."""
+
     text: str
     tokens_in: int = 0
     tokens_out: int = 0
     cost: float = 0.0
+    is_cut: bool = False
 
 
 class Completer(Protocol):
-    """A model that answers in text."""
+    """A model that answers in text. Raises JudgeFailure when there is no answer; retries nothing."""
 
     async def complete(
-        self, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int
-    ) -> Completion: ...
+        self,
+        messages: Sequence[Message],
+        *,
+        seed: int = 0,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Completion:
+        """None for `max_tokens` or `temperature`: the completer's own. schema: JSON Schema of the answer, as far as the
+        model can be held to one."""
+        ...
+
+    async def close(self) -> None: ...

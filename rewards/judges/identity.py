@@ -22,29 +22,31 @@ SAME_VERDICT = frozenset(
 )
 """Keys that change what a verdict costs, not what it is."""
 
-COMPUTED = ("program",)
-"""Kinds that are cheaper to work out than to look up."""
+NOT_KEPT = ("program", "panel")
+"""A program is cheaper to run than to look up; a panel is its members."""
 
 
 def judge_identity(
-    config: JudgeConfig, *, directory: Path | None = None, base_dir: Path | None = None
+    config: JudgeConfig, *, directory: Path | None = None, base_dir: Path | None = None, in_panel: bool = False
 ) -> JudgeIdentity | None:
     """The identity of a recipe's judge; None where its verdicts are not to be kept.
 
-    A python judge has one by its `version`, since nobody else knows when its code changes.
+    A panel has none, its members have. A python judge has one by its `version`: its code may change any time.
 
     Args:
         directory: of its model, if it has one in files. They are told apart by name, size and time.
         base_dir: where a template's relative path starts.
+        in_panel: its scores are read as wins there, so its verdicts are others.
 
     Raises:
         UserError: a template cannot be read.
     """
     keys = config.model_dump(mode="json", by_alias=True)
-    if config.kind in COMPUTED or (config.kind == "python" and keys["version"] is None):
+    if config.kind in NOT_KEPT or (config.kind == "python" and keys["version"] is None):
         return None
     facts = {
         "code": CODE,
+        "in_panel": in_panel,
         "config": _without(keys),
         "templates": {
             key: [hashlib.sha256(text.encode()).hexdigest() for text in template_texts(name, config.kind, base_dir)]

@@ -17,6 +17,7 @@ from rewards import rank_group, rank_group_k, rank_groups
 from rewards.arena import Arena
 from rewards.budget import Purse, Spend, hand_on, least_played_first
 from rewards.cache import JudgeCache, JudgeIdentity, JudgeMemory
+from rewards.calling import Line
 from rewards.config import CallBudget, CallLimits
 from rewards.errors import JudgeFailure, RunStopped, UserError
 from rewards.topology_config import Adaptive, Swiss
@@ -162,7 +163,7 @@ class TestTokensAndMoney:
     @pytest.mark.parametrize("budget", [{"tokens_per_step": 120}, {"cost_per_step": 5.0}])
     def test_a_step_stops_asking_and_works_with_what_is_there(self, budget: dict[str, float]) -> None:
         async def play() -> list[list[GroupScore]]:
-            arena = self.arena(**budget)
+            arena = self.arena(**budget)  # pyright: ignore[reportArgumentType]
             return [await self.step(arena, number) for number in range(3)]
 
         for number, scores in enumerate(asyncio.run(play())):
@@ -178,7 +179,7 @@ class TestTokensAndMoney:
     )
     def test_the_run_stops_when_its_budget_is_spent(self, budget: dict[str, float], key: str) -> None:
         async def play() -> int:
-            arena = self.arena(**budget)
+            arena = self.arena(**budget)  # pyright: ignore[reportArgumentType]
             num_calls = sum(score.num_calls for score in await self.step(arena, 0))
             with pytest.raises(RunStopped, match=f"{key} .* are spent, and a match takes more than is left; raise it"):
                 await self.step(arena, 1)
@@ -218,7 +219,7 @@ def test_verdicts_from_the_cache_are_counted_in_the_step_and_not_in_the_run(tmp_
         cache = JudgeCache(tmp_path / "c")
         rewards = config(budget=CallBudget(calls_per_step=4, calls_per_run=6), orders="first")
         memory = JudgeMemory(cache, JudgeIdentity("j"))
-        arena = Arena(rewards, FakeJudge(), groups_per_step=1, memory=memory)
+        arena = Arena(rewards, FakeJudge(), groups_per_step=1, lines={"fake": Line(memory)})
         seen = []
         for step in range(4):
             await add_all(arena, 4, GroupKey(str(step)))  # other lots, other pairs, the same six questions

@@ -13,6 +13,7 @@ import pytest
 
 from rewards.arena import Arena
 from rewards.cache import JudgeCache, JudgeIdentity, JudgeMemory
+from rewards.calling import Line
 from rewards.config import CallLimits
 from rewards.errors import JudgeFailure, RunStopped, UserError
 from rewards.topology_config import RepeatedKnockout
@@ -24,10 +25,14 @@ ONE, OTHER = Candidate("1", "one"), Candidate("2", "other")
 WHO = JudgeIdentity("judge 1")
 
 
+def line_to(memory: JudgeMemory) -> dict[str, Line]:
+    return {FakeJudge.name: Line(memory)}
+
+
 async def score(path: Path, judge: FakeJudge, identity: JudgeIdentity = WHO, size: int = 4, **fields: object):
     """A group of `size` whose answers differ, judged with the cache at `path`."""
     cache = JudgeCache(path)
-    arena = Arena(config(**fields), judge, memory=JudgeMemory(cache, identity))
+    arena = Arena(config(**fields), judge, lines=line_to(JudgeMemory(cache, identity)))
     try:
         await add_all(arena, size)
         return (await arena.scores())[KEY]
@@ -111,7 +116,7 @@ async def test_meetings_of_a_judge_that_draws_are_asked_each_time(tmp_path: Path
 
 async def test_equal_questions_in_flight_are_asked_once(tmp_path: Path) -> None:
     judge, cache = FakeJudge(), JudgeCache(tmp_path / "c")
-    arenas = [Arena(config(), judge, memory=JudgeMemory(cache, WHO)) for _ in range(3)]
+    arenas = [Arena(config(), judge, lines=line_to(JudgeMemory(cache, WHO))) for _ in range(3)]
     for number, arena in enumerate(arenas):
         await add_all(arena, 4, GroupKey(str(number)))
     found = await asyncio.gather(*(arena.scores() for arena in arenas))
@@ -188,7 +193,7 @@ async def test_calls_that_wait_for_a_twin_hold_no_place(tmp_path: Path) -> None:
         return 1.0
 
     judge, cache = FakeJudge(compare), JudgeCache(tmp_path / "c")
-    arena = Arena(config(calls=CallLimits(max_concurrency=1)), judge, memory=JudgeMemory(cache, WHO))
+    arena = Arena(config(calls=CallLimits(max_concurrency=1)), judge, lines=line_to(JudgeMemory(cache, WHO)))
     await arena.open(KEY, PROMPT, 5)
     for index in range(5):
         await arena.add(KEY, index, Candidate(str(index), "all say the same"))

@@ -124,7 +124,7 @@ def test_without_the_token_nobody_comes_in() -> None:
     with serving(served(), token="open sesame") as (url, _), httpx.Client(base_url=url) as client:
         assert client.post(SCORE, json=GROUP, headers=TOKEN).status_code == 200
         for wrong in (None, "Bearer", "Bearer open", "Basic open sesame", "Bearer öpen sesame", "Bearer open sesamé"):
-            headers = {} if wrong is None else {"authorization": wrong.encode("latin-1")}
+            headers = {} if wrong is None else {b"authorization": wrong.encode("latin-1")}
             for method, path in (("POST", SCORE), ("POST", COMPARE), ("GET", "/metrics"), ("GET", "/nowhere")):
                 refused = client.request(method, path, content=b"x" * 100, headers=headers)
                 assert refused.status_code == 401, (wrong, path)

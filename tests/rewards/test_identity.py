@@ -6,8 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from rewards.endpoint_config import EndpointConfig
 from rewards.errors import UserError
-from rewards.judge_config import EmbeddingJudge, LikelihoodJudge, PythonJudge, VerdictTokensJudge
+from rewards.judge_config import (
+    ChatJudge,
+    EmbeddingJudge,
+    LikelihoodJudge,
+    PanelJudge,
+    PanelMember,
+    PythonJudge,
+    VerdictTokensJudge,
+)
 from rewards.judges.identity import judge_identity
 
 TOKENS = VerdictTokensJudge(kind="verdict_tokens", model="m")
@@ -66,3 +75,23 @@ def test_a_python_judge_is_kept_by_its_version_only() -> None:
     assert two is not None
     assert one.fingerprint != two.fingerprint
     assert one.draws, "nobody knows whether it draws lots"
+
+
+def chat(**keys: object) -> ChatJudge:
+    endpoint = {"base_url": "http://judge:8000/v1", "model": "m", **keys}
+    return ChatJudge(kind="chat", endpoint=EndpointConfig.model_validate(endpoint))
+
+
+def test_an_endpoint_at_temperature_0_draws_nothing_and_its_seed_is_part_of_it() -> None:
+    still, warm = judge_identity(chat()), judge_identity(chat(temperature=0.7))
+    assert still is not None
+    assert warm is not None
+    assert (still.draws, warm.draws) == (False, True)
+    assert fingerprint(chat(temperature=0.7, seed=1)) != fingerprint(chat(temperature=0.7, seed=2))
+    assert fingerprint(chat(price_per_million_in=3.0, timeout_s=9.0)) == fingerprint(chat())
+
+
+def test_a_panel_is_its_members_and_a_member_is_not_the_judge_alone() -> None:
+    members = (PanelMember(judge=TOKENS), PanelMember(judge=chat()))
+    assert judge_identity(PanelJudge(kind="panel", members=members)) is None
+    assert fingerprint(TOKENS, in_panel=True) != fingerprint(TOKENS), "there a score counts by its sign"
