@@ -308,6 +308,92 @@ def rank(
             console.print(ranking_table(name, group))
 
 
+RewardFile = Annotated[
+    Path, typer.Option("--reward", metavar="RECIPE", help="Recipe with `rewards`; all its other keys may be left out.")
+]
+
+
+@app.command()
+def score(
+    groups: Annotated[Path, typer.Argument(metavar="GROUPS.jsonl", help="One group a line.")],
+    reward: RewardFile,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option("-o", metavar="FILE.jsonl", help="Write a row per group.")] = None,
+) -> None:
+    """Score the answers of each group in GROUPS.jsonl.
+
+    A line is {"prompt": text or messages, "candidates": [text, ...], "id"?: text, "fields"?: {name: text}}.
+    """
+    from rich.console import Console
+
+    from launch.score import score_file, score_rows, score_table, write_rows
+    from recipes.reward import load_rewards
+
+    scored = score_file(groups, load_rewards(reward, overrides or ()))
+    if out is not None:
+        write_rows(scored, out)
+    if as_json:
+        _print_json({"groups": score_rows(scored), "judges": scored.spent})
+    elif out is None:
+        Console().print(score_table(scored))
+
+
+@app.command()
+def rejudge(
+    run: RunFolder,
+    reward: RewardFile,
+    steps: Annotated[list[int] | None, typer.Option("--step", min=1, help="Default: all; may be repeated.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option("-o", metavar="FILE.json", help="Write what --json prints.")] = None,
+) -> None:
+    """Judge RUN's groups again by other rewards, and show how the order of their rollouts changes."""
+    import json
+
+    _must_be_run(run)
+    from launch.rejudge import rejudge as rejudge_run
+    from launch.rejudge import summary_text
+    from launch.run_dir import RunDir
+    from recipes.reward import load_rewards
+
+    result = rejudge_run(RunDir.open(run), load_rewards(reward, overrides or ()), steps=steps or ())
+    if out is not None:
+        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        _print_json(result)
+    else:
+        typer.echo(summary_text(result))
+
+
+@app.command()
+def serve(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="Recipe with `rewards`; all its other keys may be left out.")
+    ],
+    host: Annotated[str, typer.Option(help="Others than this machine need --token-env.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8780,
+    token_env: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Environment variable with the bearer token of clients.")
+    ] = None,
+    max_body_mib: Annotated[float, typer.Option(min=0.001)] = 8.0,
+    max_group: Annotated[int, typer.Option(min=2, help="Answers in a group.")] = 64,
+    max_requests: Annotated[int, typer.Option(min=1, help="At work at once; more get 429.")] = 64,
+    deadline_s: Annotated[float, typer.Option(min=0.1, help="Of a request.")] = 600.0,
+    overrides: Overrides = None,
+) -> None:
+    """Serve the rewards of RECIPE over HTTP: POST /v1/groups/score, POST /v1/compare, /healthz, /metrics, /docs."""
+    from launch.serve import serve as serve_recipe
+    from recipes.reward import load_rewards
+    from rewards.http_door import ServeLimits
+
+    limits = ServeLimits(int(max_body_mib * 2**20), max_group, max_requests, deadline_s)
+    loaded = load_rewards(recipe, overrides or ())
+    serve_recipe(
+        loaded, host=host, port=port, token_env=token_env, limits=limits, say=lambda text: typer.echo(text, err=True)
+    )
+
+
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of recipes, for editors."""

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from launch.chaos import Chaos, EngineKiller, faulty
+from launch.desk import cache_path, make_desk, open_cache
 from launch.devices import Device, engine_specs, resolve_device, sync_backend
 from launch.gpu_placement import place
 from launch.judging import make_sink, open_judge, open_rewards, pairwise
+from launch.ledger_file import LedgerFile
 from launch.objective import recipe_objective
 from launch.progress import ProgressMeter
 from launch.prompts import RunPrompts
@@ -32,9 +34,12 @@ from launch.watchdog import Watchdog, beside
 from recipes.load import LoadedRecipe, dump_resolved
 from recipes.schema import Recipe
 from rewards.arena import Arena
+from rewards.budget import Spend
+from rewards.cache import JudgeCache
 from rewards.config import TournamentRewards
 from rewards.errors import UserError
 from rewards.health import judge_health, length_correlation
+from rewards.ledger import spending
 from rewards.match_rows import match_rows
 from rewards.scoring import ScorerSink
 from rewards.types import GroupScore, GroupSink
@@ -138,6 +143,10 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
         judge = await stack.enter_async_context(
             open_rewards(recipe.rewards, device=device, seed=recipe.seed, base_dir=base_dir)
         )
+        cache = await stack.enter_async_context(open_cache(cache_path(recipe.rewards, run.path)))
+        desk = await make_desk(recipe.rewards, judge, cache=cache, base_dir=base_dir)
+        books = LedgerFile(run.path / "judge_ledger.json")
+        stack.callback(books.save)
         if chaos is not None:
             judge = faulty(judge, chaos) if judge is not None else None
             killer = EngineKiller(
@@ -168,12 +177,18 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
                 judge,
                 seed=recipe.seed,
                 carry_prior=True,
-                on_call=meter.on_call,
+                on_call=books.recorder("training", meter.on_call),
                 groups_per_step=recipe.rollouts.prompts_per_step,
-                calls_spent=run.num_training_calls(),
+                spent=Spend(run.num_training_calls()) if books.is_new else books.spent("training"),
+                desk=desk,
             )
             heldout_sink = make_sink(
-                pairwise(recipe.rewards), judge, seed=recipe.seed, carry_prior=False, on_call=meter.on_call
+                pairwise(recipe.rewards),
+                judge,
+                seed=recipe.seed,
+                carry_prior=False,
+                on_call=books.recorder("heldout", meter.on_call),
+                desk=desk,
             )
             sinks.extend((sink, heldout_sink))
             trainer = Trainer(
@@ -192,7 +207,8 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
                 heldout_requests=prompts.heldout_requests,
                 describe=describe,
                 match_rows=all_match_rows,
-                audit=_audit(recipe, device, base_dir),
+                audit=_audit(recipe, base_dir, device, cache, books),
+                run_totals=lambda: {"judges": books.ledger.summary()},
                 num_engines=recipe.rollouts.engines,
                 colocated=recipe.rollouts.placement == "colocated",
                 start_s=time.monotonic() - started,
@@ -208,7 +224,7 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
 
 def describe(groups: Sequence[Group], scores: Sequence[GroupScore]) -> dict[str, float]:
     """Judge health of a step, as metrics."""
-    metrics = {f"judge/{name}": value for name, value in judge_health(scores).items()}
+    metrics = {f"judge/{name}": value for name, value in (judge_health(scores) | spending(scores)).items()}
     lengths = [[0 if rollout is None else rollout.num_tokens for rollout in group.rollouts] for group in groups]
     correlation = length_correlation([score.rewards for score in scores], lengths)
     return metrics if correlation is None else metrics | {"reward/length_correlation": correlation}
@@ -223,7 +239,7 @@ def all_match_rows(groups: Sequence[Group], scores: Sequence[GroupScore]) -> lis
     return rows
 
 
-def _audit(recipe: Recipe, device: Device, base_dir: Path) -> Any:
+def _audit(recipe: Recipe, base_dir: Path, device: Device, cache: JudgeCache | None, books: LedgerFile) -> Any:
     """A context that opens the second judge's sink, or None if the recipe names none."""
     config, rewards = recipe.evaluation.audit_judge, recipe.rewards
     if config is None or not isinstance(rewards, TournamentRewards):
@@ -231,10 +247,17 @@ def _audit(recipe: Recipe, device: Device, base_dir: Path) -> Any:
 
     @asynccontextmanager
     async def open_audit() -> AsyncIterator[GroupSink]:
+        # No gates: they would decide pairs as they did before, and this is a second opinion on the answers.
+        audited = rewards.model_copy(update={"judge": config, "gates": ()})
         async with open_judge(config, device=device, seed=recipe.seed, base_dir=base_dir) as judge:
-            # No gates: they would decide pairs as they did before, and this is a second opinion on the answers.
+            desk = await make_desk(audited, judge, cache=cache, base_dir=base_dir)
             yield make_sink(
-                pairwise(rewards.model_copy(update={"gates": ()})), judge, seed=recipe.seed, carry_prior=False
+                pairwise(audited),
+                judge,
+                seed=recipe.seed,
+                carry_prior=False,
+                on_call=books.recorder("audit"),
+                desk=desk,
             )
 
     return open_audit

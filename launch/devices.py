@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from recipes.reward import RewardRecipe
 from recipes.schema import Recipe
 from rewards.judge_config import VerdictTokensJudge
 from rollouts.config import EngineConfig
@@ -19,7 +20,7 @@ COLOCATED_LEARNER_SHARE = 0.55
 """Parts of a GPU that Ray books for a colocated engine and learner rank; memory is shared out by sleeping instead."""
 
 
-def resolve_device(recipe: Recipe) -> Device:
+def resolve_device(recipe: Recipe | RewardRecipe) -> Device:
     """`launch.device`, with `auto` looked up."""
     if recipe.launch.device != "auto":
         return recipe.launch.device

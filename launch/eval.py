@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from launch import atomic, tables
+from launch.desk import cache_path, make_desk, open_cache
 from launch.devices import Device, engine_specs, resolve_device
 from launch.gpu_placement import place
 from launch.judging import make_sink, open_rewards, pairwise
@@ -91,8 +92,10 @@ async def _evaluate(
         judge = await stack.enter_async_context(
             open_rewards(recipe.rewards, device=device, seed=recipe.seed, base_dir=base_dir)
         )
+        cache = await stack.enter_async_context(open_cache(cache_path(recipe.rewards, run.path)))
+        desk = await make_desk(recipe.rewards, judge, cache=cache, base_dir=base_dir)
         say(f"judging {len(players)} players on {len(prompts.heldout)} prompts")
-        sink = make_sink(pairwise(recipe.rewards), judge, seed=recipe.seed, carry_prior=False)
+        sink = make_sink(pairwise(recipe.rewards), judge, seed=recipe.seed, carry_prior=False, desk=desk)
         groups = await _meet(answers, sink)
     games = [game for group, score in groups for game in meetings(group, score)]
     if not games:

@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from launch.desk import Desk
 from launch.devices import Device, judge_engine_spec
 from rewards.arena import Arena
+from rewards.budget import Spend
 from rewards.config import RewardsConfig, ScorerRewards, TournamentRewards
 from rewards.gates import build_gates
 from rewards.importing import import_target
@@ -94,11 +96,12 @@ def make_sink(
     carry_prior: bool,
     on_call: CallHandler | None = None,
     groups_per_step: int | None = None,
-    calls_spent: int = 0,
+    spent: Spend = Spend(),
+    desk: Desk = Desk(),
 ) -> Arena | ScorerSink:
     """A fresh sink over an open judge; several sinks may share one judge.
 
-    Budgets of calls hold where `groups_per_step` is given; `calls_spent` went out of the run's before.
+    Budgets hold where `groups_per_step` is given; `spent` went out of the run's before.
     """
     gates = build_gates(config.gates)
     if isinstance(config, TournamentRewards):
@@ -113,7 +116,9 @@ def make_sink(
             on_call=on_call,
             prior_scorer=scorer,
             groups_per_step=groups_per_step,
-            calls_spent=calls_spent,
+            spent=spent,
+            limiter=desk.limiter,
+            lines=desk.lines,
         )
     if config.scorer is not None:
         return ScorerSink(build_scorer(config.scorer), gates, name=config.scorer.kind)

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 
 import ray
 
+from recipes.reward import RewardRecipe
 from recipes.schema import Recipe
 
 OBJECT_STORE_BYTES = 1024**3
 
 
 @contextmanager
-def ray_session(recipe: Recipe) -> Iterator[None]:
+def ray_session(recipe: Recipe | RewardRecipe) -> Iterator[None]:
     """Join the cluster that the recipe or $RAY_ADDRESS names, or start a private one that ends with us."""
     address = recipe.launch.ray_address or os.environ.get("RAY_ADDRESS")
     if address:

@@ -48,6 +48,16 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     Raises:
         RecipeError: one line per fault, each with file and line.
     """
+    tree, file, sources = read_tree(path, overrides)
+    return LoadedRecipe(validate(tree, Recipe), file, file.parent.absolute(), sources, tree)
+
+
+def read_tree(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> tuple[Node, Path, tuple[Path, ...]]:
+    """What `load_recipe` reads before it validates: the values with their lines, the file, and all files read.
+
+    Raises:
+        RecipeError: one line per fault.
+    """
     file = Path(path)
     tree, sources = _read(file, ())
     faults: list[Fault] = []
@@ -58,8 +68,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
             faults.append(Fault(value.where.label, keys, rule=str(error.args[0])))
     if faults:
         raise RecipeError(faults)
-    tree = anchor_paths(tree)
-    return LoadedRecipe(validate(tree), file, file.parent.absolute(), sources, tree)
+    return anchor_paths(tree), file, sources
 
 
 def dump_resolved(recipe: Recipe) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from recipes.nodes import KeyPath, Node, child
 
 FILES: tuple[KeyPath, ...] = (
     ("task", "source", "path"),
+    ("rewards", "cache"),
     ("sft", "data"),
     ("sft", "heldout_data"),
     ("rl", "learner", "offload", "nvme_path"),

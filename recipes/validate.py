@@ -1,23 +1,24 @@
-"""A tree of nodes to a typed Recipe; every fault with its line, rule and nearest key."""
+"""A tree of nodes to a typed recipe; every fault with its line, rule and nearest key."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from recipes.messages import REFUSED_KEYS, Fault, RecipeError, did_you_mean, listing, nearest, rule_of, show_value
 from recipes.nodes import Node, deepest, plain
-from recipes.schema import Recipe
 from recipes.walk import Place, key_places, kind_of, place_of
+
+Schema = TypeVar("Schema", bound=BaseModel)
 
 UNKNOWN_KEY = "unknown key"
 
 
-def validate(tree: Node) -> Recipe:
-    """The recipe in `tree`.
+def validate(tree: Node, schema: type[Schema]) -> Schema:
+    """The recipe in `tree`, of the kind that `schema` describes.
 
     Read in JSON mode, because only there strict pydantic takes a list for a tuple.
 
@@ -25,22 +26,24 @@ def validate(tree: Node) -> Recipe:
         RecipeError: with every fault that pydantic and the cross-field checks found.
     """
     try:
-        return Recipe.model_validate_json(json.dumps(plain(tree)))
+        return schema.model_validate_json(json.dumps(plain(tree)))
     except ValidationError as error:
-        raise RecipeError(_joined(fault for item in error.errors() for fault in _faults_of(item, tree))) from None
+        raise RecipeError(
+            _joined(fault for item in error.errors() for fault in _faults_of(item, tree, schema))
+        ) from None
 
 
-def _faults_of(error: Mapping[str, Any], tree: Node) -> Iterator[Fault]:
+def _faults_of(error: Mapping[str, Any], tree: Node, schema: type[BaseModel]) -> Iterator[Fault]:
     kind, context = error["type"], error.get("ctx", {})
     if kind == "cross_field":
         for path, rule in context["faults"]:
             yield fault_at(tree, path, rule)
         return
-    place = place_of(Recipe, error["loc"])
+    place = place_of(schema, error["loc"])
     if kind == "extra_forbidden" and place.path[0] == "rollouts" and place.path[-1] in REFUSED_KEYS:
         yield fault_at(tree, place.path, *REFUSED_KEYS[str(place.path[-1])])
     elif kind == "extra_forbidden":
-        yield fault_at(tree, place.path, UNKNOWN_KEY, _hint_for_key(place))
+        yield fault_at(tree, place.path, UNKNOWN_KEY, _hint_for_key(place, schema))
     elif kind in ("union_tag_invalid", "union_tag_not_found"):
         kinds = [str(kind_of(section)) for section in place.below]
         given = context.get("tag")
@@ -58,7 +61,7 @@ def fault_at(tree: Node, path: tuple[str | int, ...], rule: str, hint: str = "")
     return Fault(node.where.label, path, show_value(plain(node)) if is_there and path else "", rule, hint)
 
 
-def _hint_for_key(place: Place) -> str:
+def _hint_for_key(place: Place, schema: type[BaseModel]) -> str:
     key = str(place.path[-1])
     for other in place.siblings:
         if other is not place.section and key in other.model_fields:
@@ -66,7 +69,7 @@ def _hint_for_key(place: Place) -> str:
     known = list(place.section.model_fields)
     if match := nearest(key, known):
         return f"did you mean '{match}'?"
-    if places := key_places(Recipe).get(key):
+    if places := key_places(schema).get(key):
         return f"did you mean '{places[0]}'?"
     return f"known here: {', '.join(known)}"
 

@@ -11,16 +11,18 @@ JudgeFailure is a bug: it cancels every tournament and leaves through `scores`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from rewards.aggregators import build_aggregator, reward_unit
 from rewards.asking import Asker
-from rewards.budget import Purse, hand_on
-from rewards.calling import Caller
-from rewards.config import CallBudget, TournamentRewards
+from rewards.budget import Purse, Spend, hand_on
+from rewards.calling import Caller, Line
+from rewards.config import CallBudget, CallLimits, TournamentRewards
 from rewards.game import build_game
 from rewards.gate_rewards import merge_gated
 from rewards.judges.panel import Panel
+from rewards.limiter import Limiter, LocalLimiter
 from rewards.merging import merged_log
 from rewards.together import all_or_none
 from rewards.tournament import PriorScorer, Tournament
@@ -50,11 +52,12 @@ class Arena:
         seed: of brackets, seats and jitter.
         prior: what the aggregator starts from; None = its documented default.
         carry_prior: keep what a batch taught for the next one (training); otherwise every batch starts from `prior`.
-        limiter: bounds concurrent calls; default: one of our own with `config.calls.max_concurrency` places.
+        limiter: bounds calls at work and calls a minute; default: one of our own, as `config.calls` says.
         on_call: told of every finished call.
         prior_scorer: a cheap look at every candidate that plays, for topologies that seed by it.
         groups_per_step: how many groups share a step's budget; None = `config.budget` does not apply, as in evaluation.
-        calls_spent: of the run's budget, before this arena.
+        spent: of the run's budget, before this arena.
+        lines: what this arena shares with others that ask the same judge, by the judge's name.
 
     Raises:
         UserError: the topology names slates and the judge cannot rank, or the other way round.
@@ -69,11 +72,12 @@ class Arena:
         seed: int = 0,
         prior: Prior | None = None,
         carry_prior: bool = True,
-        limiter: asyncio.Semaphore | None = None,
+        limiter: Limiter | None = None,
         on_call: CallHandler | None = None,
         prior_scorer: PriorScorer | None = None,
         groups_per_step: int | None = None,
-        calls_spent: int = 0,
+        spent: Spend = Spend(),
+        lines: Mapping[str, Line] = MappingProxyType({}),
     ) -> None:
         self._panel = judge if isinstance(judge, Panel) else None
         self.prior = prior
@@ -83,17 +87,18 @@ class Arena:
         self._carry_prior = carry_prior
         self._prior_scorer = prior_scorer
         self._aggregator = build_aggregator(config.aggregator, min_verdicts=config.min_verdicts)
-        limiter = limiter or asyncio.Semaphore(config.calls.max_concurrency)
+        self._budget = config.budget if groups_per_step is not None else CallBudget()
+        self._purse = Purse(self._budget, groups=groups_per_step or 1, spent=spent)
+        limiter = limiter or local_limiter(config.calls)
         self._asker = Asker(
             judge,
-            lambda one: Caller(one, config.calls, limiter),
+            lambda one: Caller(one, config.calls, limiter, line=lines.get(one.name, Line()), purse=self._purse),
             orders=config.orders,
             close_margin=config.close_margin,
             merge=config.merge,
         )
         self._game = build_game(config, self._asker, on_call)
-        self._budget = config.budget if groups_per_step is not None else CallBudget()
-        self._purse = Purse(self._budget, groups=groups_per_step or 1, spent=calls_spent)
+        self._on_call = on_call
         self._calls_per_item = self._asker.calls_per_item
         self._tournaments: dict[GroupKey, Tournament] = {}
         self._tasks: dict[GroupKey, asyncio.Task[None]] = {}
@@ -112,21 +117,23 @@ class Arena:
         self._prior = {name: value for name, value in prior.items() if name != PANEL} or None if prior else prior
 
     async def open(self, key: GroupKey, prompt: Prompt, num_candidates: int) -> None:
-        """A group begins. Raises RunStopped where the run's budget of calls is spent."""
+        """A group begins. Raises RunStopped where the run's budget is spent."""
         if key in self._tournaments:
             raise ValueError(f"group {key} is already open")
         tournament = Tournament(
             key, prompt, num_candidates, self._gates, seed=self._seed, prior_scorer=self._prior_scorer
         )
         self._tournaments[key] = tournament
-        allowance = self._purse.allowance()
+        allowance = self._purse.allowance(self._calls_per_item)
         max_items = None if allowance is None else allowance // self._calls_per_item
         if max_items is not None and self._game.topology.max_matches(num_candidates) <= max_items:
             max_items = None
         self._tasks[key] = asyncio.create_task(self._game.play(tournament, max_items), name=f"tournament {key}")
         if self._carry_prior and self._panel is not None and self._panel.calibration is not None:
             drawn = self._panel.calibration.draw(key, self._seed)
-            self._tests[key] = asyncio.create_task(self._asker.test(drawn, self._seed), name=f"calibration {key}")
+            self._tests[key] = asyncio.create_task(
+                self._asker.test(key, drawn, self._seed, self._on_call), name=f"calibration {key}"
+            )
 
     async def add(self, key: GroupKey, index: int, candidate: Candidate) -> None:
         """A rollout has finished. ValueError refuses an unknown or closed group and a slot that came before."""
@@ -160,7 +167,7 @@ class Arena:
         await self._hand_on(tournaments)
         for key in keys:
             del self._tournaments[key]
-        self._purse.close_batch(sum(tournament.num_calls for tournament in tournaments) + len(answers))
+        self._purse.close_batch(sum(tournament.num_calls for tournament in tournaments))
         logs = [tournament.log(self._game.kind, self._asker.symmetric) for tournament in tournaments]
         scored = [merged_log(log, self._config.merge) for log in logs]
         fitted, prior = await asyncio.to_thread(self._aggregator.fit, scored, self._prior)
@@ -239,4 +246,14 @@ class Arena:
             num_failed=failures.total(),
             failures=dict(failures),
             rankings=rankings,
+            num_cached=tournament.num_cached,
         )
+
+
+def local_limiter(calls: CallLimits) -> LocalLimiter:
+    """The limiter of one process."""
+    return LocalLimiter(
+        calls.max_concurrency,
+        requests_per_minute=calls.limits.requests_per_minute,
+        tokens_per_minute=calls.limits.tokens_per_minute,
+    )

@@ -18,7 +18,9 @@ from rewards.seating import pair_seats, slate_orders, stable_hash
 from rewards.together import all_or_none
 from rewards.types import (
     Call,
+    CallHandler,
     Candidate,
+    GroupKey,
     Judge,
     ListJudge,
     Match,
@@ -34,7 +36,8 @@ from rewards.types import (
 CLOSE_PROBABILITY = 0.25
 """A probability is close to a tie within this, unless the recipe says otherwise."""
 
-Asked = Coroutine[Any, Any, Call]
+Asked = Coroutine[Any, Any, Call | None]
+"""None: not asked, because the budget is spent."""
 
 
 class Asker:
@@ -72,11 +75,11 @@ class Asker:
         return sum(2 if orders in ("both", "both_if_close") else 1 for orders in self._orders.values())
 
     def first_calls(
-        self, prompt: Prompt, candidates: Mapping[int, Candidate], pairing: Pairing, seed: int
+        self, prompt: Prompt, candidates: Mapping[int, Candidate], pairing: Pairing, seed: int, meeting: int = 0
     ) -> list[Asked]:
-        """The calls that a match starts with. seed: of the group's lots and jitters."""
+        """The calls that a match starts with. seed: of the group's lots and jitters. meeting: as `Caller.call`."""
         return [
-            self._call(name, prompt, candidates, pairing, seats, seed)
+            self._call(name, prompt, candidates, pairing, seats, seed, meeting)
             for name, orders in self._orders.items()
             for seats in pair_seats(pairing, orders, self.symmetric, seed)
         ]
@@ -88,11 +91,12 @@ class Asker:
         pairing: Pairing,
         calls: Sequence[Call],
         seed: int,
+        meeting: int = 0,
     ) -> list[Asked]:
         """The calls that follow from those that a match has; none when it is settled."""
         asked = [call.judge for call in calls]
         return [
-            self._call(call.judge, prompt, candidates, pairing, (call.second, call.first), seed)
+            self._call(call.judge, prompt, candidates, pairing, (call.second, call.first), seed, meeting)
             for call in calls
             if self._orders[call.judge] == "both_if_close"
             and asked.count(call.judge) == 1
@@ -101,26 +105,42 @@ class Asker:
         ]
 
     def rankings(
-        self, prompt: Prompt, candidates: Mapping[int, Candidate], slate: Slate, seed: int
-    ) -> list[Coroutine[Any, Any, Ranking]]:
+        self, prompt: Prompt, candidates: Mapping[int, Candidate], slate: Slate, seed: int, meeting: int = 0
+    ) -> list[Coroutine[Any, Any, Ranking | None]]:
         """The calls about a slate."""
         return [
-            self._ranking(name, prompt, candidates, slate, shown, seed)
+            self._ranking(name, prompt, candidates, slate, shown, seed, meeting)
             for name, orders in self._orders.items()
             for shown in slate_orders(slate, orders, self.symmetric, seed)
         ]
 
-    async def test(self, pairs: Sequence[tuple[KnownPair, bool]], seed: int) -> list[tuple[str, bool]]:
+    async def test(
+        self,
+        key: GroupKey,
+        pairs: Sequence[tuple[KnownPair, bool]],
+        seed: int,
+        on_call: CallHandler | None = None,
+    ) -> list[tuple[str, bool]]:
         """Puts known pairs before every judge: its name and whether it named the better answer, per verdict.
 
         Args:
+            key: of the group among whose matches they are.
             pairs: each with whether the better answer is shown first.
+            on_call: told of every call, since it costs as any other.
         """
+        # A pair comes back with other groups: of a judge that draws its verdicts, as another question.
+        meeting = stable_hash(seed, "calibration", key)
 
         async def one(name: str, pair: KnownPair, better_first: bool) -> tuple[str, bool] | None:
             shown = (pair.better, pair.worse) if better_first else (pair.worse, pair.better)
             seats = (0, 1) if better_first else (1, 0)
-            call = await self.callers[name].call(pair.prompt, shown, seats, stable_hash(seed, pair.prompt.id, seats))
+            call = await self.callers[name].call(
+                pair.prompt, shown, seats, stable_hash(seed, pair.prompt.id, seats), meeting=meeting
+            )
+            if call is None:
+                return None
+            if on_call is not None:
+                on_call(key, call)
             outcome = Match(Pairing(0, 1), (call,)).outcome(self.kind)
             return None if outcome is None else (name, outcome > (0.0 if self.kind == "score" else 0.5))
 
@@ -149,13 +169,15 @@ class Asker:
         pairing: Pairing,
         seats: tuple[int, int],
         seed: int,
-    ) -> Call:
+        meeting: int,
+    ) -> Call | None:
         first, second = seats
         call = await self.callers[name].call(
             prompt,
             (candidates[first], candidates[second]),
             seats,
             stable_hash(seed, pairing.a, pairing.b, pairing.round, first),
+            meeting=meeting,
         )
         return self._weighted(call)
 
@@ -167,15 +189,17 @@ class Asker:
         slate: Slate,
         shown: tuple[int, ...],
         seed: int,
-    ) -> Ranking:
+        meeting: int,
+    ) -> Ranking | None:
         ranking = await self.callers[name].rank(
             prompt,
             [candidates[slot] for slot in shown],
             slate,
             shown,
             stable_hash(seed, "slate", *shown, slate.round),
+            meeting=meeting,
         )
         return self._weighted(ranking)
 
     def _weighted(self, call: Any) -> Any:
-        return call if self._panel is None else replace(call, weight=self._panel.weights[call.judge])
+        return call if self._panel is None or call is None else replace(call, weight=self._panel.weights[call.judge])

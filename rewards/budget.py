@@ -2,6 +2,7 @@
 
     open:    calls_per_group, calls_per_step / groups, rest of calls_per_run / groups --min--> a group's allowance
     scores:  what the step has left --hand_on--> groups whose topology would play on, in equal shares, until it is spent
+    call:    tokens and money left for it? --no--> it is not asked, and there is no match; the aggregator does without
 
 A group whose topology cannot exceed its allowance streams as ever. One that can waits until it is complete and then
 plays those first who have played least, so that what is there when the calls end says something about everybody.
@@ -10,8 +11,11 @@ plays those first who have played least, so that what is there when the calls en
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from rewards.config import CallBudget
@@ -21,61 +25,136 @@ from rewards.types import Pairing, Slate
 Item = TypeVar("Item", Pairing, Slate)
 
 
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """What judging took. Calls that the cache answered are not in it."""
+
+    calls: int = 0
+    tokens: int = 0
+    cost: float = 0.0
+
+    def __add__(self, other: Spend) -> Spend:
+        return Spend(self.calls + other.calls, self.tokens + other.tokens, self.cost + other.cost)
+
+
 class Purse:
-    """Counts a run's calls against its budget; one for a training arena.
+    """Holds a run's spending against its budget; one for a training arena.
+
+    Calls are counted out beforehand. What a call takes in tokens and money is known afterwards: allowances go by the
+    mean of the calls so far, and when they are spent nobody may ask. A group or step counts every verdict, also those
+    from the cache, so that what is played does not depend on what was asked before; the run counts what was asked.
 
     Args:
         groups: groups that a step has.
-        spent: calls that the run made before.
+        spent: what the run spent before.
     """
 
-    def __init__(self, budget: CallBudget, *, groups: int, spent: int = 0) -> None:
+    def __init__(self, budget: CallBudget, *, groups: int, spent: Spend = Spend()) -> None:
         self._budget = budget
         self._groups_per_step = self._groups = groups
-        self._spent = spent
-        self._earlier = 0  # calls of the present step's batches before this one
-        self._last_step = 0
+        self._before = spent  # before the present step
+        self._step = Spend()
+        self._earlier = 0  # verdicts of the present step's batches before this one
+        self._last_step = (self._before, self._step, self._earlier)
+        self._at_work = 0
 
-    def allowance(self) -> int | None:
+    def allowance(self, calls_per_item: int = 1) -> int | None:
         """Calls of one group of the next batch before anything is handed on; None: no bound.
 
+        Args:
+            calls_per_item: of a match or slate.
+
         Raises:
-            RunStopped: the run's calls are spent.
+            RunStopped: the run's calls, tokens or money are spent, or do not last for a match.
         """
+        for key, limit, spent, what in (
+            ("calls_per_run", self._budget.calls_per_run, self._before.calls, "judge calls"),
+            ("tokens_per_run", self._budget.tokens_per_run, self._before.tokens, "tokens of the judge"),
+            ("cost_per_run", self._budget.cost_per_run, self._before.cost, "of the money for the judge"),
+        ):
+            if limit is None:
+                continue
+            per_call = 1.0 if key == "calls_per_run" else spent / max(1, self._before.calls)
+            if spent >= limit or limit - spent < calls_per_item * per_call:
+                share = "all" if spent >= limit else f"{spent:g} of"
+                rest = "" if spent >= limit else ", and a match takes more than is left"
+                raise RunStopped(
+                    f"rewards.budget.{key}: {share} {limit:g} {what} are spent{rest}; raise it and go on with --resume"
+                )
         left = self.left(0)
-        if self._budget.calls_per_run is not None and self._spent >= self._budget.calls_per_run:
-            raise RunStopped(
-                f"rewards.budget.calls_per_run: all {self._budget.calls_per_run} judge calls are spent; "
-                "raise it and go on with --resume"
-            )
         shares = [self._budget.calls_per_group, None if left is None else left // self._groups]
         return min((share for share in shares if share is not None), default=None)
 
     def left(self, used: int) -> int | None:
-        """What a batch that has used `used` calls may still spend; None: no bound."""
+        """Calls that a batch that has used `used` may still make; None: no bound."""
         budget = self._budget
-        step_left = None if budget.calls_per_step is None else budget.calls_per_step - self._earlier
-        run_left = None if budget.calls_per_run is None else budget.calls_per_run - self._spent
-        bounds = [bound for bound in (step_left, run_left) if bound is not None]
-        return max(0, min(bounds) - used) if bounds else None
+        used += self._earlier
+        bounds = [] if budget.calls_per_step is None else [budget.calls_per_step - used]
+        if budget.calls_per_run is not None:
+            bounds.append(budget.calls_per_run - self._before.calls - used)
+        so_far = self.spent
+        for left, taken in ((self._tokens_left(), so_far.tokens), (self._cost_left(), so_far.cost)):
+            if left is not None and left <= 0:
+                bounds.append(0)
+            elif left is not None and taken > 0 and so_far.calls:
+                bounds.append(math.floor(left * so_far.calls / taken))
+        return max(0, min(bounds)) if bounds else None
+
+    def may_ask(self) -> bool:
+        """Whether tokens and money last for one more call beside those at work, if it takes what calls took so far."""
+        so_far, more = self.spent, self._at_work
+        per_call = max(so_far.calls, 1)
+        for left, taken in ((self._tokens_left(), so_far.tokens), (self._cost_left(), so_far.cost)):
+            if left is not None and left <= more * taken / per_call:
+                return False
+        return True
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Around a call that is being made."""
+        self._at_work += 1
+        try:
+            yield
+        finally:
+            self._at_work -= 1
+
+    def paid(self, tokens: int, cost: float) -> None:
+        """A call that asked has ended."""
+        self._step += Spend(1, tokens, cost)
 
     def close_batch(self, used: int) -> None:
-        """A batch is a step of its own unless `refill` says that the next one goes on with it."""
-        self._spent += used
-        self._last_step = self._earlier + used
-        self._earlier, self._groups = 0, self._groups_per_step
+        """A batch that used so many verdicts is a step of its own unless `refill` says that the next one goes on."""
+        self._last_step = (self._before, self._step, self._earlier + used)
+        self._close_step()
 
     def refill(self, groups: int) -> bool:
-        """The next batch, of so many groups, belongs to the step of the last one; False: no call is left for it."""
-        self._earlier, self._groups = self._last_step, groups
+        """The next batch, of so many groups, belongs to the step of the last one; False: nothing is left for it."""
+        self._before, self._step, self._earlier = self._last_step
+        self._groups = groups
         if self.left(0) != 0:
             return True
-        self._earlier, self._groups = 0, self._groups_per_step
+        self._close_step()
         return False
 
+    def _close_step(self) -> None:
+        self._before, self._step, self._earlier = self.spent, Spend(), 0
+        self._groups = self._groups_per_step
+
     @property
-    def spent(self) -> int:
-        return self._spent
+    def spent(self) -> Spend:
+        return self._before + self._step
+
+    def _tokens_left(self) -> int | None:
+        budget = self._budget
+        step = None if budget.tokens_per_step is None else budget.tokens_per_step - self._step.tokens
+        run = None if budget.tokens_per_run is None else budget.tokens_per_run - self.spent.tokens
+        return min((left for left in (step, run) if left is not None), default=None)
+
+    def _cost_left(self) -> float | None:
+        budget = self._budget
+        step = None if budget.cost_per_step is None else budget.cost_per_step - self._step.cost
+        run = None if budget.cost_per_run is None else budget.cost_per_run - self.spent.cost
+        return min((left for left in (step, run) if left is not None), default=None)
 
 
 def hand_on(wanting: Sequence[int], *, calls_left: int | None, calls_per_item: int, seed: int) -> dict[int, int | None]:

@@ -86,7 +86,7 @@ def encode_spans(tokenizer: Tokenizer, spans: Sequence[Span]) -> list[int]:
     texts = [span.text.encode("utf-8", "replace").decode("utf-8") for span in spans]
     whole: list[int] = tokenizer.encode("".join(texts), add_special_tokens=False)
     pieces = [
-        _encode_data(tokenizer, text) if span.is_data else _encode_trusted(tokenizer, text, start=False)
+        _encode_data(tokenizer, text) if span.is_data else encode_trusted(tokenizer, text, start=False)
         for span, text in zip(spans, texts, strict=True)
     ]
     apart = [id for piece in pieces for id in piece]

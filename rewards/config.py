@@ -15,6 +15,19 @@ from rewards.topology_config import Adaptive, KWise, RoundRobin, TopologyConfig
 from rewards.types import Merge, Orders
 
 
+class RateLimits(StrictModel):
+    """What a judge's server allows; calls wait their turn, first come, first served."""
+
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    """Attempts, retries included."""
+    tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
+    """In and out together: estimated before a call, corrected by what the judge says it took."""
+    scope: Literal["run", "cluster"] = "run"
+    """`cluster`: these limits and max_concurrency are shared by all runs on the Ray cluster that name the same."""
+    name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """What the runs of a cluster share; default: the judge's name."""
+
+
 class CallLimits(StrictModel):
     """How judge calls are made."""
 
@@ -26,6 +39,7 @@ class CallLimits(StrictModel):
     """First wait between attempts; doubles each time, with seeded jitter."""
     down_after_s: Annotated[float, Field(gt=0, le=7 * 86400)] | None = 300.0
     """A judge that replies to nobody is waited for this long, then the run stops. None: its calls go missing."""
+    limits: RateLimits = RateLimits()
 
 
 class CallBudget(StrictModel):
@@ -39,7 +53,13 @@ class CallBudget(StrictModel):
     calls_per_step: Annotated[int, Field(ge=1)] | None = None
     """Of all groups of a step together."""
     calls_per_run: Annotated[int, Field(ge=1)] | None = None
-    """When they are spent the run stops; raise it and resume."""
+    """When they are spent the run stops; raise it and resume. Verdicts from the cache are not counted here."""
+    tokens_per_step: Annotated[int, Field(ge=1)] | None = None
+    """In and out together. When they are spent nothing more is asked in this step; calls at work are finished."""
+    tokens_per_run: Annotated[int, Field(ge=1)] | None = None
+    cost_per_step: Annotated[float, Field(gt=0)] | None = None
+    """In the currency of the judge's prices; a judge without prices costs nothing. Likewise."""
+    cost_per_run: Annotated[float, Field(gt=0)] | None = None
 
 
 class TournamentRewards(StrictModel):
@@ -67,6 +87,9 @@ class TournamentRewards(StrictModel):
     min_verdicts: Annotated[int, Field(ge=1)] = 1
     """A rollout with fewer verdicts is unscored."""
     budget: CallBudget = CallBudget()
+    cache: bool | Annotated[str, Field(min_length=1)] = True
+    """Keep verdicts and never ask for one twice. true: `judge_cache.sqlite` in the run directory; a path: that file,
+    which may serve many runs; false: no cache. A python judge takes part if it has a `version`."""
     max_calls_per_step: Annotated[int, Field(ge=1)] | None = None
     """Refuses a recipe whose upper bound of judge calls per step is above this."""
 

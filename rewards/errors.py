@@ -31,11 +31,25 @@ class JudgeFailure(PodiumError):
         detail: one line for the match log.
         retry_after_s: what the server asked us to wait, if it did.
         retryable: False where asking again cannot help.
+        tokens_in, tokens_out, cost: what the attempt took all the same, for instance where a reply came and was bad.
     """
 
-    def __init__(self, cause: str, detail: str = "", *, retry_after_s: float | None = None, retryable: bool = True):
+    def __init__(
+        self,
+        cause: str,
+        detail: str = "",
+        *,
+        retry_after_s: float | None = None,
+        retryable: bool = True,
+        tokens_in: int = 0,
+        tokens_out: int = 0,
+        cost: float = 0.0,
+    ):
         super().__init__(f"{cause}: {detail}" if detail else cause)
         self.cause = cause
         self.detail = detail
         self.retry_after_s = retry_after_s
         self.retryable = retryable
+        self.tokens_in = tokens_in
+        self.tokens_out = tokens_out
+        self.cost = cost

@@ -87,6 +87,8 @@ class PythonJudge(StrictModel):
     symmetric: bool = False
     ranks: bool = False
     """The class has a method `rank` for several answers at once."""
+    version: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Its verdicts may be kept under this name (`rewards.cache`): write another whenever the code changes."""
 
 
 class ChatJudge(StrictModel):

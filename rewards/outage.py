@@ -1,16 +1,25 @@
-"""Is the judge down, or did this one call fail? One per judge; all its calls report here.
+"""Is the judge down, or did this one call fail? One per judge; all its attempts go through its door and report here.
 
-up ----20 failed attempts in a row, whoever made them----> down: calls wait and ask again instead of going missing
-down --any reply--> up
-down for `down_after_s` -----------------------------------> RunStopped
+up ----20 failed attempts in a row, whoever made them----> down: the door lets one attempt at a time through, after a
+up <---any reply-------------------------------------------      pause that grows; all other calls wait behind it
+down for `down_after_s` ---------------------------------> RunStopped
+
+This is the circuit breaker: closed is up, open is down, half-open is the one attempt.
 """
 
 from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from rewards.errors import JudgeFailure, RunStopped
 
 IN_A_ROW = 20
 """Failed attempts without a reply between them; a judge that fails every other attempt gets there once in a million."""
+MIN_PAUSE_S, MAX_PAUSE_S, PAUSE_SHARE = 0.05, 20.0, 0.1
+"""Pauses between attempts while the judge is down, as a share of the time that it has been: soon noticed, no rush."""
 
 
 class Outage:
@@ -26,10 +35,25 @@ class Outage:
         self._down_after_s = down_after_s
         self._failed = 0
         self._since_s = 0.0
+        self._next_s = 0.0
+        self._turn = asyncio.Lock()
 
     @property
     def is_down(self) -> bool:
         return self._down_after_s is not None and self._failed >= IN_A_ROW
+
+    @asynccontextmanager
+    async def door(self) -> AsyncIterator[None]:
+        """Around an attempt. Open while the judge is up; else one at a time, and not before the next is due."""
+        if not self.is_down:
+            yield
+            return
+        async with self._turn:
+            if self.is_down:
+                await asyncio.sleep(max(0.0, self._next_s - time.monotonic()))
+                yield  # with the turn: whoever else waits, waits for this attempt
+                return
+        yield
 
     def replied(self) -> None:
         self._failed = 0
@@ -47,8 +71,12 @@ class Outage:
             self._since_s = now_s
         self._failed += 1
         down_s = now_s - self._since_s
-        if self.is_down and self._down_after_s is not None and down_s >= self._down_after_s:
+        if not self.is_down or self._down_after_s is None:
+            return
+        if down_s >= self._down_after_s:
             raise RunStopped(
                 f"judge {self._judge} is down: no reply to {self._failed} attempts in {down_s:.0f} s "
                 f"(last: {failure}); bring it back and go on with --resume, or raise rewards.calls.down_after_s"
             )
+        pause_s = max(MIN_PAUSE_S, PAUSE_SHARE * down_s, failure.retry_after_s or 0.0)
+        self._next_s = now_s + min(MAX_PAUSE_S, pause_s)

@@ -21,8 +21,8 @@ async def play_loop(
     wake: asyncio.Event,
     *,
     look: Callable[[], tuple[Sequence[Item], bool]],
-    ask: Callable[[Item], Sequence[Coroutine[Any, Any, Record]]],
-    more: Callable[[Item, Sequence[Record]], Sequence[Coroutine[Any, Any, Record]]] | None = None,
+    ask: Callable[[Item], Sequence[Coroutine[Any, Any, Record | None]]],
+    more: Callable[[Item, Sequence[Record]], Sequence[Coroutine[Any, Any, Record | None]]] | None = None,
     told: Callable[[Record], None],
     settle: Callable[[Item, tuple[Record, ...]], None],
 ) -> None:
@@ -33,13 +33,14 @@ async def play_loop(
     Args:
         wake: set by whoever changes what `look` sees.
         look: items (matches, slates) that can be played now, those in flight included, and whether all have arrived.
-        ask: the calls of an item, which start at once. more: those that follow once they have all finished.
-        told: told of every finished call. settle: enters an item whose calls have all finished.
+        ask: the calls of an item, which start at once; one that ends with None was not made. more: those that follow
+            once they have all finished.
+        told: told of every finished call. settle: enters an item whose calls have all finished, with those made.
     """
-    running: dict[asyncio.Task[Record], Item] = {}
-    calls: dict[Item, list[asyncio.Task[Record]]] = {}
+    running: dict[asyncio.Task[Record | None], Item] = {}
+    calls: dict[Item, list[asyncio.Task[Record | None]]] = {}
 
-    def start(item: Item, asked: Sequence[Coroutine[Any, Any, Record]]) -> None:
+    def start(item: Item, asked: Sequence[Coroutine[Any, Any, Record | None]]) -> None:
         for call in asked:
             task = asyncio.create_task(call)
             task.add_done_callback(lambda _: wake.set())
@@ -51,9 +52,11 @@ async def play_loop(
             wake.clear()
             for task, item in [(task, item) for task, item in running.items() if task.done()]:
                 del running[task]
-                told(task.result())
+                if (record := task.result()) is not None:
+                    told(record)
                 if all(asked not in running for asked in calls[item]):
-                    records = tuple(asked.result() for asked in calls[item])
+                    results = (asked.result() for asked in calls[item])
+                    records = tuple(record for record in results if record is not None)
                     further = more(item, records) if more is not None else ()
                     start(item, further)
                     if not further:

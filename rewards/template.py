@@ -132,6 +132,22 @@ def load_template(
     return ChatTemplate(tuple(messages), prefill)
 
 
+def template_texts(name: str | None, kind: str, base_dir: Path | None = None) -> list[str]:
+    """The text of a template; without a name, of all of ours that a judge of this kind may choose from by itself.
+
+    Raises:
+        UserError: no such template, or it cannot be read.
+    """
+    if name is None:
+        files = sorted(TEMPLATE_DIR.glob(f"{kind}*.md"))
+    else:
+        files = [_template_file(name, base_dir or Path())]
+    try:
+        return [file.read_text(encoding="utf-8") for file in files]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"template {name!r}: cannot be read ({error}); save it as UTF-8") from error
+
+
 def _template_file(name: str, base_dir: Path) -> Path:
     known = sorted(file.stem for file in TEMPLATE_DIR.glob("*.md"))
     if name in known:

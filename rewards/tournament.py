@@ -68,7 +68,8 @@ class Tournament:
         self._matches: dict[Pairing, Match] = {}
         self._rankings: dict[Slate, tuple[Ranking, ...]] = {}
         self._tiers: dict[Slate, tuple[tuple[int, ...], ...]] = {}
-        self._asked: dict[Pairing | Slate, None] = {}
+        self._asked: dict[Pairing | Slate, int] = {}
+        self._meetings: Counter[tuple[int, ...]] = Counter()
         self._wake = asyncio.Event()
 
     def add(self, index: int, candidate: Candidate) -> None:
@@ -101,6 +102,12 @@ class Tournament:
     def num_calls(self) -> int:
         """Calls that were asked and answered, or failed."""
         return sum(len(match.calls) for match in self._matches.values()) + len(self.rankings)
+
+    @property
+    def num_cached(self) -> int:
+        """Calls that the cache answered."""
+        attempts = [call.verdict.attempts for match in self._matches.values() for call in match.calls]
+        return [*attempts, *(ranking.attempts for ranking in self.rankings)].count(0)
 
     @property
     def survivors(self) -> frozenset[int]:
@@ -157,15 +164,18 @@ class Tournament:
             state = self.state
             return quota.choose(playable(state), state.closed), state.closed
 
-        def ask(pairing: Pairing) -> list[Coroutine[Any, Any, Call]]:
-            self._asked[pairing] = None
-            return asker.first_calls(self._prompt, self._candidates, pairing, self._seed)
+        def ask(pairing: Pairing) -> list[Coroutine[Any, Any, Call | None]]:
+            meeting = self._asked[pairing] = self._meeting(pairing)
+            return asker.first_calls(self._prompt, self._candidates, pairing, self._seed, meeting)
 
-        def more(pairing: Pairing, calls: Sequence[Call]) -> list[Coroutine[Any, Any, Call]]:
-            return asker.more_calls(self._prompt, self._candidates, pairing, calls, self._seed)
+        def more(pairing: Pairing, calls: Sequence[Call]) -> list[Coroutine[Any, Any, Call | None]]:
+            meeting = self._asked[pairing]
+            return asker.more_calls(self._prompt, self._candidates, pairing, calls, self._seed, meeting)
 
         def settle(pairing: Pairing, calls: tuple[Call, ...]) -> None:
             del self._asked[pairing]
+            if not calls:
+                return  # The budget was spent before it was asked: no match, and not one without a verdict either.
             self._matches[pairing] = match = Match(pairing, calls)
             self._results[pairing] = asker.result(match)
 
@@ -186,16 +196,25 @@ class Tournament:
             state = self.state
             return quota.choose(playable(state), state.closed), state.closed
 
-        def ask(slate: Slate) -> list[Coroutine[Any, Any, Ranking]]:
-            self._asked[slate] = None
-            return asker.rankings(self._prompt, self._candidates, slate, self._seed)
+        def ask(slate: Slate) -> list[Coroutine[Any, Any, Ranking | None]]:
+            meeting = self._asked[slate] = self._meeting(slate)
+            return asker.rankings(self._prompt, self._candidates, slate, self._seed, meeting)
 
         def settle(slate: Slate, calls: tuple[Ranking, ...]) -> None:
             del self._asked[slate]
+            if not calls:
+                return
             self._rankings[slate] = calls
             self._tiers[slate] = merged_tiers(calls)
 
         await play_loop(self._wake, look=look, ask=ask, told=self._teller(on_call), settle=settle)
+
+    def _meeting(self, item: Pairing | Slate) -> int:
+        """How often the same members met before."""
+        members = members_of(item)
+        meeting = self._meetings[members]
+        self._meetings[members] += 1
+        return meeting
 
     def _teller(self, on_call: CallHandler | None) -> Callable[[Call | Ranking], None]:
         return lambda call: on_call(self.key, call) if on_call is not None else None

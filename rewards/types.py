@@ -104,6 +104,7 @@ class Verdict:
 
     value: `hard` 1 win, 0 loss, 0.5 tie by the judge's own word; `probability` that first wins, in [0, 1];
     `score` > 0 if first is better, any scale. None exactly when `failure` names a cause: never an invented number.
+    attempts: requests that were made for it, all of whose tokens and cost are counted; 0: it came from the cache.
     """
 
     value: float | None
@@ -203,7 +204,7 @@ class Ranking:
 
     shown: the slate's slots in the order they were shown. places: place of each of `shown`, 0 for the best; ties share
     the lowest place, by the judge's own word only. None exactly when `failure` names a cause.
-    weight: what the call counts, in plain calls.
+    weight: what the call counts, in plain calls. attempts: as in `Verdict`.
     """
 
     slate: Slate
@@ -314,7 +315,7 @@ class GroupScore:
     baseline_ids tells who shares a baseline (default: the whole group, id 0). segment_rewards maps a segment's name to
     its rewards, figures a number's name to its values, which are logged and never learned from. gate_failures maps a
     gate's name to the slots it failed. num_calls counts judge calls asked (a ranking is one), num_failed those that
-    ended without a verdict, failures counts them by cause.
+    ended without a verdict, failures counts them by cause; num_cached of the calls were answered from the cache.
     """
 
     rewards: list[float | None]
@@ -332,6 +333,7 @@ class GroupScore:
     num_failed: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
     rankings: tuple[Ranking, ...] = ()
+    num_cached: int = 0
 
     @property
     def num_scored(self) -> int:

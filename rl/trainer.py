@@ -44,8 +44,8 @@ class Trainer:
     train_requests(step) gives a training step's requests, refill_requests(step, refill, num) those that refill 1, 2, ..
     puts in the place of groups that teach nothing, heldout_requests(step) those of an evaluation (0 = the starting
     model's answers). describe turns groups and scores into judge-health metrics, match_rows into the rows of
-    the match log. audit opens the second judge's sink; None if the recipe has none. start_s: seconds that it took to
-    start engines and ranks, for the summary.
+    the match log. audit opens the second judge's sink; None if the recipe has none. run_totals gives more entries of
+    the summary. start_s: seconds that it took to start engines and ranks, for the summary.
     """
 
     rl: RLConfig
@@ -64,6 +64,7 @@ class Trainer:
     describe: Callable[[Sequence[Group], Sequence[GroupScore]], Mapping[str, float]]
     match_rows: Callable[[Sequence[Group], Sequence[GroupScore]], list[dict[str, Any]]]
     audit: OpenAudit | None = None
+    run_totals: Callable[[], Mapping[str, Any]] = dict
     num_engines: int = 1
     colocated: bool = False
     first_step: int = 1
@@ -281,6 +282,7 @@ class Trainer:
             self._judge_calls += summary["audit"]["judge_calls"]
         self._clock.end_step()
         summary |= {"judge_calls": int(self._judge_calls), "seconds_by_phase": dict(self._clock.totals)}
+        summary |= self.run_totals()
         self.store.save_summary(summary)
         self.events.handle(RunDone(summary))
         return summary

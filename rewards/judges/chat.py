@@ -146,20 +146,23 @@ class Chat:
                 return failure, completion
 
         replies = await all_or_none(ask(first_seed + number) for number in range(self._votes))
+        spent = Completion(
+            "",
+            sum(completion.tokens_in for _, completion in replies),
+            sum(completion.tokens_out for _, completion in replies),
+            sum(completion.cost for _, completion in replies),
+        )
         votes = [vote for vote, _ in replies if not isinstance(vote, JudgeFailure)]
         if not votes:
             self._failed[question] = self._failed.get(question, 0) + 1
             while len(self._failed) > MAX_FAILED:
                 self._failed.popitem(last=False)
             failures = [failure for failure, _ in replies if isinstance(failure, JudgeFailure)]
-            raise max(failures, key=lambda failure: (failure.retryable, failure.retry_after_s or 0.0))
+            worst = max(failures, key=lambda failure: (failure.retryable, failure.retry_after_s or 0.0))
+            worst.tokens_in, worst.tokens_out, worst.cost = spent.tokens_in, spent.tokens_out, spent.cost
+            raise worst
         self._failed.pop(question, None)
-        return votes, Completion(
-            "",
-            sum(completion.tokens_in for _, completion in replies),
-            sum(completion.tokens_out for _, completion in replies),
-            sum(completion.cost for _, completion in replies),
-        )
+        return votes, spent
 
 
 def _reason(reply: Mapping[str, Any], before: str) -> str:

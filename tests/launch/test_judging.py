@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 from pydantic import TypeAdapter
 
 from launch import judging
+from launch.desk import cache_path, make_desk, open_cache
 from launch.judging import make_sink, open_judge, open_rewards, pairwise
 from rewards.arena import Arena
-from rewards.config import RewardsConfig
+from rewards.config import RewardsConfig, TournamentRewards
 from rewards.judge_config import JudgeConfig, PythonJudge, VerdictTokensJudge
 from rewards.scoring import ScorerSink
 from rewards.types import Call, Candidate, GroupKey, Prompt, Ranking
@@ -20,6 +22,7 @@ from rollouts.engine import EngineSpec
 from rollouts.tiny import build_tiny_tokenizer
 
 CLOSED: list[str] = []
+KEY = GroupKey("g")
 
 
 class ClosingJudge:
@@ -183,3 +186,78 @@ async def test_evaluation_plays_each_pair_once_whatever_training_plays() -> None
             (scored,) = (await sink.scores()).values()
         assert outcome_of(scored) == 1.0
     assert pairwise(SCORER) is SCORER
+
+
+# --- what sinks over one judge share ------------------------------------------------------------------------------
+
+ASKED: list[str] = []
+
+
+def longer(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    ASKED.append(first.text)
+    return float(len(first.text) > len(second.text))
+
+
+def test_where_the_cache_lies(tmp_path: Path) -> None:
+    assert cache_path(TOURNAMENT, tmp_path) == tmp_path / "judge_cache.sqlite"
+    assert cache_path(TOURNAMENT, None) is None
+    named = TOURNAMENT.model_copy(update={"cache": "/shared/verdicts.sqlite"})
+    assert cache_path(named, None) == cache_path(named, tmp_path) == Path("/shared/verdicts.sqlite")
+    assert cache_path(TOURNAMENT.model_copy(update={"cache": False}), tmp_path) is None
+    assert cache_path(SCORER, tmp_path) is None
+
+
+@pytest.mark.parametrize(("version", "asked"), [("1", 3), (None, 6)])
+async def test_training_and_evaluation_share_verdicts_where_the_judge_is_known(
+    version: str | None, asked: int, tmp_path: Path
+) -> None:
+    judge_config = PYTHON.model_copy(update={"target": f"{__name__}:longer", "version": version})
+    config = TOURNAMENT.model_copy(update={"judge": judge_config, "gates": ()})
+    ASKED.clear()
+    async with (
+        open_judge(judge_config, device="cpu", seed=0) as judge,
+        open_cache(tmp_path / "c.sqlite") as cache,
+    ):
+        desk = await make_desk(config, judge, cache=cache)
+        sinks = [make_sink(one, judge, seed=0, carry_prior=False, desk=desk) for one in (config, pairwise(config))]
+        for sink in sinks:
+            await sink.open(KEY, Prompt("p", "task"), 3)
+            for index, text in enumerate(("one", "three words here", "two words")):
+                await sink.add(KEY, index, Candidate(str(index), text))
+            assert (await sink.scores())[KEY].num_calls == 3
+    assert len(ASKED) == asked
+
+
+def shorter(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    ASKED.append(first.text)
+    return float(len(first.text) < len(second.text))
+
+
+async def test_members_of_a_panel_remember_each_for_itself_and_calibration_is_told(tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"prompt": "p", "better": "much longer", "worse": "short"}')
+    members = [
+        {"judge": {"kind": "python", "target": f"{__name__}:{name}", "verdict": "hard", "version": "1"}}
+        for name in ("longer", "shorter")
+    ]
+    panel = {"kind": "panel", "members": members, "reputation": {"calibration": {"file": str(pairs)}}}
+    config = TypeAdapter(RewardsConfig).validate_json(json.dumps({"kind": "tournament", "judge": panel}))
+    assert isinstance(config, TournamentRewards)
+    seen: list[Call | Ranking] = []
+    asked = []
+    for _ in range(2):
+        ASKED.clear()
+        async with open_judge(config.judge, device="cpu", seed=0) as judge, open_cache(tmp_path / "c") as cache:
+            desk = await make_desk(config, judge, cache=cache)
+            sink = make_sink(
+                config, judge, seed=0, carry_prior=True, on_call=lambda key, call: seen.append(call), desk=desk
+            )
+            await sink.open(KEY, Prompt("p", "task"), 2)
+            for index, text in enumerate(("one", "three")):
+                await sink.add(KEY, index, Candidate(str(index), text))
+            score = (await sink.scores())[KEY]
+            assert score.num_calls == 4
+        asked.append(len(ASKED))
+    assert asked == [6, 0], "two members, two orders, and one known pair each"
+    assert len(seen) == 12
+    assert score.num_cached == 4

@@ -75,7 +75,10 @@ def test_calls_of_a_whole_run_by_hand() -> None:
 
 
 def test_refills_ask_about_as_many_groups_again_unless_a_budget_ends_them() -> None:
-    refills = load_recipe(FULL, ["rl.dynamic_sampling.max_rounds=3", "rewards.max_calls_per_step=null"])
+    refills = load_recipe(
+        FULL,
+        ["rl.dynamic_sampling.max_rounds=3", "rewards.max_calls_per_step=null", "rewards.budget.calls_per_run=null"],
+    )
     assert (judge_calls(refills.recipe).per_group, judge_calls(refills.recipe).per_step) == (28, 168 * 4)
     assert judge_calls(refills.recipe).per_run == 168 * 4 * 20 + 2 * 128
     capped = load_recipe(FULL, ["rl.dynamic_sampling.max_rounds=3", "rewards.budget.calls_per_step=200"])

@@ -15,6 +15,7 @@ from rewards.arena import Arena
 from rewards.config import CallLimits, TournamentRewards
 from rewards.errors import JudgeFailure, UserError
 from rewards.judge_config import PythonJudge
+from rewards.limiter import LocalLimiter
 from rewards.topology_config import Adaptive, SingleElimination, Swiss
 from rewards.tournament import group_seed
 from rewards.types import Call, Candidate, GroupKey, GroupScore, GroupSink, Prompt, Ranking, Verdict, VerdictKind
@@ -368,7 +369,7 @@ class TestConcurrency:
 
     async def test_a_limiter_can_be_shared(self) -> None:
         judge = FakeJudge()
-        limiter = asyncio.Semaphore(2)
+        limiter = LocalLimiter(2)
         arenas = [Arena(config(), judge, limiter=limiter) for _ in range(3)]
         await asyncio.gather(*(score_one(arena, 6) for arena in arenas))
         assert judge.most_at_work == 2

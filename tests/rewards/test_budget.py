@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,11 +15,13 @@ from pydantic import ValidationError
 
 from rewards import rank_group, rank_group_k, rank_groups
 from rewards.arena import Arena
-from rewards.budget import Purse, hand_on, least_played_first
-from rewards.config import CallBudget
-from rewards.errors import RunStopped, UserError
+from rewards.budget import Purse, Spend, hand_on, least_played_first
+from rewards.cache import JudgeCache, JudgeIdentity, JudgeMemory
+from rewards.calling import Line
+from rewards.config import CallBudget, CallLimits
+from rewards.errors import JudgeFailure, RunStopped, UserError
 from rewards.topology_config import Adaptive, Swiss
-from rewards.types import GroupKey, GroupScore, Pairing
+from rewards.types import GroupKey, GroupScore, Pairing, Verdict
 from tests.rewards.test_arena import FakeJudge, add_all, config
 
 
@@ -100,7 +103,7 @@ class TestRun:
 
     def arena(self, budget: CallBudget, spent: int = 0, **fields: object) -> Arena:
         rewards = config(budget=budget, orders="first", **fields)
-        return Arena(rewards, FakeJudge(), groups_per_step=2, calls_spent=spent)
+        return Arena(rewards, FakeJudge(), groups_per_step=2, spent=Spend(calls=spent))
 
     async def step(self, arena: Arena, number: int) -> int:
         for group in range(2):
@@ -169,6 +172,97 @@ class TestRun:
             return [score.num_calls for score in (await arena.scores()).values()]
 
         assert asyncio.run(play()) == [3, 3]
+
+
+class TestTokensAndMoney:
+    """What is known only after a call: 10 tokens in, 2 out and half a unit of money each."""
+
+    def arena(self, spent: Spend = Spend(), concurrency: int = 2, **budget: float) -> Arena:
+        async def compare(first: int, second: int) -> Verdict:
+            await asyncio.sleep(0)
+            return Verdict(float(first < second), tokens_in=10, tokens_out=2, cost=0.5)
+
+        calls = CallLimits(backoff_s=0.0, max_concurrency=concurrency)
+        rewards = config(budget=CallBudget(**budget), calls=calls)  # type: ignore[arg-type]
+        return Arena(rewards, FakeJudge(compare), groups_per_step=2, spent=spent)
+
+    async def step(self, arena: Arena, number: int) -> list[GroupScore]:
+        for group in range(2):
+            await add_all(arena, 4, GroupKey(f"{number}.{group}"))
+        return list((await arena.scores()).values())
+
+    @pytest.mark.parametrize("budget", [{"tokens_per_step": 120}, {"cost_per_step": 5.0}])
+    def test_a_step_stops_asking_and_works_with_what_is_there(self, budget: dict[str, float]) -> None:
+        async def play() -> list[list[GroupScore]]:
+            arena = self.arena(**budget)  # pyright: ignore[reportArgumentType]
+            return [await self.step(arena, number) for number in range(3)]
+
+        for number, scores in enumerate(asyncio.run(play())):
+            num_calls = sum(score.num_calls for score in scores)
+            assert 10 <= num_calls <= 11 if number == 0 else 8 <= num_calls <= 10  # later steps share calls out
+            assert sum(score.num_failed for score in scores) == 0, "what was not asked is no failure"
+            assert all(match.calls for score in scores for match in score.matches)
+            assert number == 0 or all(score.num_scored == 4 for score in scores), "everybody is heard of"
+
+    @pytest.mark.parametrize(
+        ("budget", "key"),
+        [({"tokens_per_run": 300}, "tokens_per_run: 288 of 300"), ({"cost_per_run": 12.5}, "cost_per_run: 12 of 12.5")],
+    )
+    def test_the_run_stops_when_its_budget_is_spent(self, budget: dict[str, float], key: str) -> None:
+        async def play() -> int:
+            arena = self.arena(**budget)  # pyright: ignore[reportArgumentType]
+            num_calls = sum(score.num_calls for score in await self.step(arena, 0))
+            with pytest.raises(RunStopped, match=f"{key} .* are spent, and a match takes more than is left; raise it"):
+                await self.step(arena, 1)
+            return num_calls
+
+        assert asyncio.run(play()) == 24
+
+    def test_a_resumed_run_remembers_what_it_paid(self) -> None:
+        spent = Spend(calls=100, tokens=1200, cost=50.0)
+        scores = asyncio.run(self.step(self.arena(spent, cost_per_run=54.0), 0))
+        assert sum(score.num_calls for score in scores) == 8
+        with pytest.raises(RunStopped, match="cost_per_run"):
+            asyncio.run(self.step(self.arena(spent, cost_per_run=50.0), 0))
+
+    def test_calls_at_work_are_reckoned_with_once_their_mean_is_known(self) -> None:
+        scores = asyncio.run(self.step(self.arena(Spend(10, 120, 5.0), concurrency=64, tokens_per_step=60), 0))
+        assert sum(score.num_calls for score in scores) <= 5
+
+    def test_failed_attempts_are_paid_for(self) -> None:
+        async def compare(first: int, second: int) -> Verdict:
+            raise JudgeFailure("bad_reply", tokens_in=10, tokens_out=1, cost=0.25)
+
+        async def play() -> GroupScore:
+            rewards = config(calls=CallLimits(backoff_s=0.0, max_attempts=3, down_after_s=None), orders="first")
+            arena = Arena(rewards, FakeJudge(compare))
+            await add_all(arena, 2, GroupKey("g"))
+            return (await arena.scores())[GroupKey("g")]
+
+        (match,) = asyncio.run(play()).matches
+        verdict = match.calls[0].verdict
+        assert (verdict.failure, verdict.attempts) == ("bad_reply", 3)
+        assert (verdict.tokens_in, verdict.tokens_out, verdict.cost) == (30, 3, 0.75)
+
+
+def test_verdicts_from_the_cache_are_counted_in_the_step_and_not_in_the_run(tmp_path: Path) -> None:
+    async def play() -> list[tuple[int, int]]:
+        cache = JudgeCache(tmp_path / "c")
+        rewards = config(budget=CallBudget(calls_per_step=4, calls_per_run=6), orders="first")
+        memory = JudgeMemory(cache, JudgeIdentity("j"))
+        arena = Arena(rewards, FakeJudge(), groups_per_step=1, lines={"fake": Line(memory)})
+        seen = []
+        for step in range(4):
+            await add_all(arena, 4, GroupKey(str(step)))  # other lots, other pairs, the same six questions
+            (score,) = (await arena.scores()).values()
+            seen.append((score.num_calls, score.num_cached))
+        await cache.close()
+        return seen
+
+    seen = asyncio.run(play())
+    assert [calls for calls, _ in seen][:1] == [4]
+    assert sum(calls - cached for calls, cached in seen) <= 6
+    assert sum(calls for calls, _ in seen) > 6
 
 
 @given(size=st.integers(2, 9), num_matches=st.integers(0, 40), seed=st.integers(0, 5), already=st.integers(0, 10))

@@ -1,0 +1,121 @@
+"""The cluster's limiter: one Ray actor in which the judge calls of all runs on a cluster queue. A thin shell.
+
+run A: ClusterLimiter.take --\\                           /--> queue "judge a"
+run B: ClusterLimiter.take ----> actor `podium-limiter` ----> queue "judge b"    (rewards/limiter_queues.py)
+run B: ClusterLimiter.give_back --/
+
+The actor is started by whoever comes first, belongs to nobody, and ends by itself when no lease is out and nobody has
+come for ten minutes; whoever comes then starts it again. A lease that is not given back in time, because its process
+died, is taken back. Whoever is cancelled in the queue leaves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import ray
+from ray.actor import exit_actor
+from ray.exceptions import RayActorError
+
+from rewards.config import CallLimits
+from rewards.errors import UserError
+from rewards.limiter import Lease
+from rewards.limiter_queues import LimiterQueues, Rates
+
+ACTOR, NAMESPACE = "podium-limiter", "podium"
+IDLE_S = 600.0
+RESTARTS = 10
+"""How often a limiter that has ended is started again for one call, a tenth of a second apart."""
+
+
+class _LimiterActor:
+    """Coroutines all, so that Ray runs them in the actor's event loop."""
+
+    def __init__(self, idle_s: float) -> None:
+        self._queues = LimiterQueues()
+        self._idle_s = idle_s
+
+    async def rates(self, name: str, rates: Rates) -> Rates:
+        return self._queues.rates(name, rates)
+
+    async def take(self, name: str, rates: Rates, num_tokens: int, lease_s: float) -> int:
+        return await self._queues.take(name, rates, num_tokens, lease_s)
+
+    async def give_back(self, number: int, num_tokens: int | None) -> None:
+        self._queues.give_back(number, num_tokens)
+
+    async def at_work(self, name: str) -> int:
+        return self._queues.at_work(name)
+
+    async def end_when_idle(self) -> None:
+        await self._queues.idle(self._idle_s)
+        exit_actor()
+
+
+class ClusterLimiter:
+    """A client of the cluster's limiter; implements `rewards.limiter.Limiter`. Made by `join`."""
+
+    def __init__(self, name: str, rates: Rates, actor: Any) -> None:
+        self._name = name
+        self._rates = rates
+        self._actor = actor
+
+    @classmethod
+    async def join(cls, name: str, calls: CallLimits) -> ClusterLimiter:
+        """Joins the queue of that name on the Ray cluster that this process is connected to.
+
+        Raises:
+            UserError: another run on the cluster gave that name other limits.
+        """
+        rates = (calls.max_concurrency, calls.limits.requests_per_minute, calls.limits.tokens_per_minute)
+        limiter = cls(name, rates, await asyncio.to_thread(_actor))
+        found = tuple(await limiter._ask("rates", name, rates))
+        if found != rates:
+            kinds = ("calls.max_concurrency", "calls.limits.requests_per_minute", "calls.limits.tokens_per_minute")
+            other = ", ".join(f"{kind} = {value}" for kind, value in zip(kinds, found, strict=True))
+            raise UserError(
+                f"rewards.calls.limits: other runs on this cluster share {name!r} with {other}; "
+                "give the same, or another limits.name"
+            )
+        return limiter
+
+    async def take(self, num_tokens: int, *, lease_s: float) -> Lease:
+        asking = asyncio.ensure_future(self._ask("take", self._name, self._rates, num_tokens, lease_s))
+        try:
+            return Lease(await asyncio.shield(asking), num_tokens)
+        except asyncio.CancelledError:
+            if not asking.cancel():  # it came in the same moment
+                self._actor.give_back.remote(asking.result(), 0)
+            raise
+
+    def give_back(self, lease: Lease, num_tokens: int | None) -> None:
+        self._actor.give_back.remote(lease.id, num_tokens)
+
+    async def at_work(self) -> int:
+        return await self._ask("at_work", self._name)
+
+    async def _ask(self, method: str, *arguments: Any) -> Any:
+        """The actor's answer; an actor that has ended is started again."""
+        for restart in range(RESTARTS):
+            asked = getattr(self._actor, method).remote(*arguments)
+            try:
+                return await asked
+            except asyncio.CancelledError:
+                ray.cancel(asked)  # out of the queue
+                raise
+            except RayActorError:
+                if restart == RESTARTS - 1:
+                    raise
+                await asyncio.sleep(0.1)
+                self._actor = await asyncio.to_thread(_actor)
+        raise AssertionError("unreachable")
+
+
+def _actor(idle_s: float = IDLE_S) -> Any:
+    """The cluster's limiter, started where there is none."""
+    options = {"name": ACTOR, "namespace": NAMESPACE, "get_if_exists": True, "lifetime": "detached", "num_cpus": 0}
+    remote = cast(Any, ray.remote(_LimiterActor))  # Ray's types know a remote function there
+    actor = remote.options(**options, max_concurrency=100_000).remote(idle_s)
+    actor.end_when_idle.remote()
+    return actor

@@ -1,0 +1,54 @@
+"""Judges and scorers that reward recipes of the tests name."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+from rewards.errors import JudgeFailure
+from rewards.types import Candidate, Prompt
+
+ASKED: list[tuple[str, str]] = []
+
+
+def longer(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    ASKED.append((first.text, second.text))
+    return 0.5 + 0.5 * ((len(first.text) > len(second.text)) - (len(first.text) < len(second.text)))
+
+
+def shorter(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    return 1.0 - longer(prompt, first, second)
+
+
+def fails_for_x(prompt: Prompt, first: Candidate, second: Candidate) -> float | None:
+    return None if "x" in (first.text, second.text) else longer(prompt, first, second)
+
+
+async def slow(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    await asyncio.sleep(0.2)
+    return longer(prompt, first, second)
+
+
+async def stuck(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    await asyncio.Event().wait()
+    return 0.5
+
+
+def down(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    raise JudgeFailure("connection", "refused")
+
+
+def bug(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    raise ZeroDivisionError("a bug")
+
+
+def words(prompt: Prompt, candidate: Candidate) -> float:
+    return float(len(candidate.text.split()))
+
+
+_LOTS = itertools.cycle((1.0, 0.0, 0.0))
+
+
+def coin(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    """Says something else every time it is asked the same."""
+    return next(_LOTS)

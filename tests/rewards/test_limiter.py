@@ -1,0 +1,130 @@
+"""The limiter: rates hold over any window, estimates are corrected, turns come in order, nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rewards.limiter import BURST_S, Bucket, LocalLimiter, Throttle
+from rewards.limiter_queues import LimiterQueues, Rates
+
+
+def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
+    bucket = Bucket(60.0, 100.0)  # one a second, five at once
+    for _ in range(int(BURST_S)):
+        assert bucket.wait_s(1.0, 100.0) == 0.0
+        bucket.take(1.0)
+    assert bucket.wait_s(1.0, 100.0) == pytest.approx(1.0)
+    assert bucket.wait_s(2.0, 100.5) == pytest.approx(1.5)
+    assert bucket.wait_s(1.0, 1000.0) == 0.0
+
+
+def test_what_is_larger_than_the_bucket_goes_when_it_is_full_and_leaves_a_debt() -> None:
+    bucket = Bucket(60.0, 0.0)
+    assert bucket.wait_s(65.0, 0.0) == 0.0
+    bucket.take(65.0)
+    assert bucket.wait_s(1.0, 0.0) == pytest.approx(61.0)
+
+
+@given(st.integers(1, 600), st.lists(st.floats(0.0, 3.0), min_size=1, max_size=60))
+def test_a_minute_never_sees_more_than_its_rate_and_one_burst(per_minute: int, gaps: list[float]) -> None:
+    throttle, now_s, starts = Throttle(requests_per_minute=per_minute), 0.0, []
+    for gap in gaps:
+        now_s += gap
+        wait_s = throttle.wait_s(0, now_s)
+        assert wait_s is not None
+        now_s += wait_s
+        throttle.enter(0)
+        starts.append(now_s)
+    most = per_minute + max(1.0, per_minute / 60.0 * BURST_S)
+    for start in starts:
+        assert sum(start <= other < start + 60.0 for other in starts) <= most + 1e-6
+
+
+def test_an_estimate_that_was_too_high_is_given_back_and_one_too_low_is_taken() -> None:
+    throttle = Throttle(tokens_per_minute=6000)  # 100 a second, 500 at once
+    throttle.enter(500)
+    assert throttle.wait_s(100, 0.0) == pytest.approx(1.0)
+    throttle.leave(500, 200)
+    assert throttle.wait_s(100, 0.0) == 0.0
+    throttle.enter(100)
+    throttle.leave(100, 700)
+    assert throttle.wait_s(100, 0.0) == pytest.approx(5.0)
+    throttle.enter(0)
+    throttle.leave(0, None)  # nobody knows what it took
+    assert throttle.wait_s(100, 0.0) == pytest.approx(5.0)
+
+
+async def test_turns_come_in_order_and_places_are_bounded() -> None:
+    limiter, started = LocalLimiter(2), []
+
+    async def call(number: int) -> None:
+        lease = await limiter.take(0, lease_s=1.0)
+        started.append(number)
+        assert limiter.at_work <= 2
+        await asyncio.sleep(0)
+        limiter.give_back(lease, 0)
+
+    await asyncio.gather(*map(call, range(20)))
+    assert started == list(range(20))
+    assert limiter.at_work == 0
+
+
+async def test_whoever_is_cancelled_leaves_the_queue_and_gives_back_what_it_was_given() -> None:
+    limiter = LocalLimiter(1)
+    held = await limiter.take(0, lease_s=1.0)
+    waiting = [asyncio.create_task(limiter.take(0, lease_s=1.0)) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    limiter.give_back(held, 0)  # the second is given its turn ...
+    waiting[1].cancel()  # ... and goes before it knows
+    third = await waiting[2]
+    assert limiter.at_work == 1
+    limiter.give_back(third, 0)
+    assert limiter.at_work == 0
+    assert all(task.cancelled() for task in waiting[:2])
+
+
+async def test_the_first_in_line_waits_for_the_clock() -> None:
+    limiter = LocalLimiter(requests_per_minute=6000)  # 500 at once, then one in 10 ms
+    loop = asyncio.get_running_loop()
+    start_s = loop.time()
+    for _ in range(510):
+        limiter.give_back(await limiter.take(0, lease_s=1.0), 0)
+    assert loop.time() - start_s >= 0.09
+
+
+# --- queues by name, for callers that may die ---------------------------------------------------------------------
+
+RATES: Rates = (1, None, None)
+
+
+async def test_a_lease_that_does_not_come_back_is_taken_back() -> None:
+    queues = LimiterQueues()
+    lost = await queues.take("j", RATES, 0, 0.05)
+    second = await asyncio.wait_for(queues.take("j", RATES, 0, 60.0), 5.0)
+    queues.give_back(lost, 10)  # late: nobody's place is freed twice
+    assert queues.at_work("j") == 1
+    queues.give_back(second, 0)
+    assert queues.at_work("j") == 0
+
+
+async def test_names_do_not_meet_and_the_first_sets_the_rates() -> None:
+    queues = LimiterQueues()
+    await queues.take("a", RATES, 0, 60.0)
+    await asyncio.wait_for(queues.take("b", RATES, 0, 60.0), 5.0)
+    assert queues.rates("a", (7, 8, 9)) == RATES
+    assert queues.rates("c", (7, 8, 9)) == (7, 8, 9)
+
+
+async def test_it_is_idle_only_without_leases_and_waiting() -> None:
+    queues = LimiterQueues()
+    number = await queues.take("j", RATES, 0, 60.0)
+    idle = asyncio.create_task(queues.idle(0.02))
+    await asyncio.sleep(0.06)
+    assert not idle.done()
+    queues.give_back(number, 0)
+    await asyncio.wait_for(idle, 5.0)
