@@ -22,6 +22,7 @@ from recipes.messages import Fault, RecipeError, did_you_mean
 from recipes.schema import Recipe
 from rewards.config import ScorerRewards
 from rewards.errors import UserError
+from rewards.gate_config import PythonGate
 from rewards.importing import locate
 from rewards.judge_config import JudgeConfig, PythonJudge, VerdictTokensJudge
 from rewards.judges.verdict_tokens import DATA, LIST_DATA, LIST_TEXTS, TEXTS
@@ -156,6 +157,9 @@ def _plugin_faults(loaded: LoadedRecipe) -> Iterator[Fault]:
         targets.append((("rewards", "target"), recipe.rewards.target))
     elif recipe.rewards.prior_scorer is not None:
         targets.append((("rewards", "prior_scorer"), recipe.rewards.prior_scorer))
+    for index, gate in enumerate(recipe.rewards.gates):
+        if isinstance(gate, PythonGate):
+            targets.append((("rewards", "gates", index, "target"), gate.target))
     for path, judge in judges_of(recipe).values():
         if isinstance(judge, PythonJudge):
             targets.append(((*path, "target"), judge.target))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from recipes.bounds import calls_per_match, judge_calls
 from rewards.config import TournamentRewards
-from rewards.gate_config import CopyRatioGate, LengthGate
+from rewards.gate_config import LengthGate, gate_fields, gate_name
 from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, VerdictTokensJudge, can_rank
 from rewards.topologies.least import least_matches
 from rewards.topology_config import KWise, prior_key
@@ -129,6 +129,9 @@ def judging(recipe: Recipe) -> Iterator[Fault]:
         if isinstance(gate, LengthGate) and gate.min_words > gate.max_words:
             rule = f"is more than max_words {gate.max_words}; no answer could pass"
             yield ("rewards", "gates", index, "min_words"), rule
+        if gate_name(gate) in {gate_name(other) for other in recipe.rewards.gates[:index]}:
+            rule = f"a gate before it is called '{gate_name(gate)}' too; give this one a name of its own"
+            yield ("rewards", "gates", index, "name"), rule
     rewards = recipe.rewards
     if not isinstance(rewards, TournamentRewards):
         return
@@ -222,8 +225,8 @@ def named_fields(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
             if name:
                 yield ("task", "template"), name
     for index, gate in enumerate(recipe.rewards.gates):
-        if isinstance(gate, CopyRatioGate) and gate.field is not None:
-            yield ("rewards", "gates", index, "field"), gate.field
+        for key, name in gate_fields(gate):
+            yield ("rewards", "gates", index, *key), name
     judges: list[tuple[KeyPath, JudgeConfig | None]] = [(("evaluation", "audit_judge"), recipe.evaluation.audit_judge)]
     if isinstance(recipe.rewards, TournamentRewards):
         judges.append((("rewards", "judge"), recipe.rewards.judge))

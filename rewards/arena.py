@@ -19,18 +19,19 @@ from rewards.budget import Purse, hand_on
 from rewards.calling import Caller
 from rewards.config import CallBudget, TournamentRewards
 from rewards.game import build_game
-from rewards.gate_rewards import merge_gated
+from rewards.gate_rewards import apply_factors, merge_gated, soft_factor
 from rewards.tournament import PriorScorer, Tournament
 from rewards.types import (
+    AnyGate,
     CallHandler,
     Candidate,
-    Gate,
     GroupKey,
     GroupScore,
     Judge,
     ListJudge,
     Prior,
     Prompt,
+    SoftGate,
     Strengths,
 )
 
@@ -40,7 +41,7 @@ class Arena:
 
     Args:
         judge: asked about pairs, or about slates where the topology names slates; opened and closed by whoever made it.
-        gates: checked when a rollout arrives; those that fail never play.
+        gates: checked when a rollout arrives; those that fail a hard one never play, soft ones take from the reward.
         seed: of brackets, seats and jitter.
         prior: what the aggregator starts from; None = its documented default.
         carry_prior: keep what a batch taught for the next one (training); otherwise every batch starts from `prior`.
@@ -58,7 +59,7 @@ class Arena:
         self,
         config: TournamentRewards,
         judge: Judge | ListJudge,
-        gates: Sequence[Gate] = (),
+        gates: Sequence[AnyGate] = (),
         *,
         seed: int = 0,
         prior: Prior | None = None,
@@ -74,6 +75,7 @@ class Arena:
         self._config = config
         self._symmetric = judge.symmetric
         self._gates = tuple(gates)
+        self._soft_weights = {gate.name: gate.weight for gate in self._gates if isinstance(gate, SoftGate)}
         self._seed = seed
         self._carry_prior = carry_prior
         self._prior_scorer = prior_scorer
@@ -173,12 +175,12 @@ class Arena:
 
     async def stop(self) -> None:
         """Cancels all tournaments and forgets them; no task of ours is left."""
-        tasks = list(self._tasks.values())
+        tasks, tournaments = list(self._tasks.values()), list(self._tournaments.values())
         self._tasks.clear()
         self._tournaments.clear()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *(tournament.stop_checks() for tournament in tournaments), return_exceptions=True)
 
     def _tournament(self, key: GroupKey) -> Tournament:
         if key not in self._tournaments:
@@ -188,8 +190,11 @@ class Arena:
     def _score(self, tournament: Tournament, strengths: Strengths) -> GroupScore:
         matches, rankings, failures = tournament.matches, tournament.rankings, tournament.failures()
         unit = reward_unit(self._config.aggregator, self._game.kind)
+        said = tournament.gate_scores
+        factors = {slot: soft_factor(said[slot], self._soft_weights) for slot in tournament.survivors}
+        rewards = apply_factors(strengths.rewards, factors, unit)
         return GroupScore(
-            rewards=merge_gated(strengths.rewards, tournament.survivors, tournament.vetoed, unit),
+            rewards=merge_gated(rewards, tournament.survivors, tournament.vetoed, unit),
             reliability=strengths.reliability,
             baseline_ids=[0] * tournament.num_candidates,
             matches=matches,
@@ -197,6 +202,10 @@ class Arena:
             strengths=strengths.strengths,
             stderrs=strengths.stderrs,
             gate_failures={name: tuple(slots) for name, slots in tournament.gate_failures.items() if slots},
+            gate_scores={
+                name: [said.get(slot, {}).get(name) for slot in range(tournament.num_candidates)]
+                for name in self._soft_weights
+            },
             num_calls=sum(len(match.calls) for match in matches) + len(rankings),
             num_failed=failures.total(),
             failures=dict(failures),

@@ -1,6 +1,6 @@
 """A GroupSink for rewards of kind `scorer`: one number per rollout, no matches.
 
-sampler --open/add/close--> ScorerSink --one task per rollout--> score_fn
+sampler --open/add/close--> ScorerSink --one task per rollout--> gates, then score_fn
                                 |
 trainer <-------scores()--------+   waits until every group is complete and every rollout scored, forgets them
 """
@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rewards.errors import UserError
-from rewards.types import Candidate, Gate, GroupKey, GroupScore, Prior, Prompt
+from rewards.gate_rewards import apply_factors, soft_factor
+from rewards.gates.examine import Examination, examine
+from rewards.types import AnyGate, Candidate, GroupKey, GroupScore, Prior, Prompt, SoftGate
 
 ScoreFn = Callable[[Prompt, Candidate], float | Awaitable[float | None] | None]
 """A metric's own value, higher is better; None = unscored."""
@@ -24,9 +26,7 @@ ScoreFn = Callable[[Prompt, Candidate], float | Awaitable[float | None] | None]
 class _Group:
     prompt: Prompt
     num_candidates: int
-    tasks: dict[int, asyncio.Task[float | None]] = field(default_factory=dict)
-    gate_failures: dict[str, list[int]] = field(default_factory=dict)
-    vetoed: set[int] = field(default_factory=set)
+    tasks: dict[int, asyncio.Task[tuple[Examination, float | None]]] = field(default_factory=dict)
     closed: bool = False
     complete: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -34,15 +34,16 @@ class _Group:
 class ScorerSink:
     """Scores rollouts one by one as they arrive; implements `rewards.types.GroupSink`.
 
-    A rollout that fails a gate is not scored by the function; it gets min(0, the group's lowest score): never more than
-    a rollout that passed, and 0 where the metric is not negative.
+    A rollout that fails a hard gate is not scored by the function; it gets min(0, the group's lowest score): never more
+    than a rollout that passed, and 0 where the metric is not negative. Soft gates take from the function's score
+    (`rewards/gate_rewards.py`).
 
     Args:
         score_fn: sync or async.
         name: how messages call the function, as a recipe does (`package.module:name`).
     """
 
-    def __init__(self, score_fn: ScoreFn, gates: Sequence[Gate] = (), *, name: str | None = None) -> None:
+    def __init__(self, score_fn: ScoreFn, gates: Sequence[AnyGate] = (), *, name: str | None = None) -> None:
         self.prior: Prior | None = None
         """Nothing is remembered; there for the trainer, which keeps every sink's memory in its checkpoints."""
         self._score_fn = score_fn
@@ -62,16 +63,10 @@ class ScorerSink:
             raise ValueError(f"group {key}: slot {index} of a group of {group.num_candidates}")
         if group.closed:
             raise ValueError(f"group {key}: slot {index} arrived after the group was closed")
-        if index in group.tasks or index in group.vetoed:
+        if index in group.tasks:
             raise ValueError(f"group {key}: slot {index} arrived twice")
-        failed = [gate.name for gate in self._gates if gate.check(group.prompt, candidate) is not None]
-        for name in failed:
-            group.gate_failures.setdefault(name, []).append(index)
-        if failed:
-            group.vetoed.add(index)
-        else:
-            group.tasks[index] = asyncio.create_task(self._score(group.prompt, candidate))
-        if len(group.tasks) + len(group.vetoed) == group.num_candidates:
+        group.tasks[index] = asyncio.create_task(self._gate_and_score(group.prompt, candidate))
+        if len(group.tasks) == group.num_candidates:
             group.complete.set()
 
     async def close(self, key: GroupKey) -> None:
@@ -92,8 +87,8 @@ class ScorerSink:
             for key in keys:
                 group = self._groups[key]
                 await group.complete.wait()
-                rewards = {index: await task for index, task in group.tasks.items()}
-                scores[key] = _group_score(group, rewards)
+                scored = {index: await task for index, task in sorted(group.tasks.items())}
+                scores[key] = self._group_score(group.num_candidates, scored)
         except BaseException:
             await self.stop()
             raise
@@ -118,6 +113,12 @@ class ScorerSink:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _gate_and_score(self, prompt: Prompt, candidate: Candidate) -> tuple[Examination, float | None]:
+        found = examine(self._gates, prompt, candidate)
+        if not isinstance(found, Examination):
+            found = await found
+        return found, None if found.failed else await self._score(prompt, candidate)
+
     async def _score(self, prompt: Prompt, candidate: Candidate) -> float | None:
         value = self._score_fn(prompt, candidate)
         if inspect.isawaitable(value):
@@ -137,13 +138,23 @@ class ScorerSink:
             raise ValueError(f"group {key} is not open")
         return self._groups[key]
 
-
-def _group_score(group: _Group, rewards: dict[int, float | None]) -> GroupScore:
-    scored = [reward for reward in rewards.values() if reward is not None]
-    floor = min([0.0, *scored])
-    slots = [floor if index in group.vetoed else rewards.get(index) for index in range(group.num_candidates)]
-    return GroupScore(
-        rewards=slots,
-        baseline_ids=[0] * group.num_candidates,
-        gate_failures={name: tuple(failed) for name, failed in group.gate_failures.items()},
-    )
+    def _group_score(self, size: int, scored: Mapping[int, tuple[Examination, float | None]]) -> GroupScore:
+        weights = {gate.name: gate.weight for gate in self._gates if isinstance(gate, SoftGate)}
+        found = {index: examination for index, (examination, _) in scored.items()}
+        vetoed = {index for index, examination in found.items() if examination.failed}
+        factors = {index: soft_factor(found[index].scores, weights) for index in found if index not in vetoed}
+        rewards = apply_factors([scored[i][1] if i in scored else None for i in range(size)], factors, "metric")
+        floor = min([0.0, *(reward for reward in rewards if reward is not None)])
+        failures: dict[str, list[int]] = {}
+        for index in sorted(vetoed):
+            for name in found[index].failed:
+                failures.setdefault(name, []).append(index)
+        return GroupScore(
+            rewards=[floor if index in vetoed else reward for index, reward in enumerate(rewards)],
+            baseline_ids=[0] * size,
+            gate_failures={name: tuple(failed) for name, failed in failures.items()},
+            gate_scores={
+                name: [found[index].scores.get(name) if index in found else None for index in range(size)]
+                for name in weights
+            },
+        )

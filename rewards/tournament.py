@@ -1,6 +1,7 @@
 """One group's tournament: candidates arrive, the topology says who can play, calls run, results come back.
 
-add / close ----wake---+
+add --gates (a task where one waits)--+
+close ----wake---------+<-------------+
                        v
 call finished --wake--> play(), play_slates(): results -> playable(state) -> one task per call -> (Caller, limiter)
                           |
@@ -12,19 +13,20 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from rewards.budget import Quota, members_of
 from rewards.calling import Caller
 from rewards.errors import UserError
+from rewards.gates.examine import Examination, examine
 from rewards.play_loop import play_loop
 from rewards.seating import Orders, merged_tiers, pair_seats, slate_orders, stable_hash
 from rewards.types import (
+    AnyGate,
     Call,
     CallHandler,
     Candidate,
-    Gate,
     GroupKey,
     Judge,
     ListJudge,
@@ -50,7 +52,7 @@ class Tournament:
         key: GroupKey,
         prompt: Prompt,
         num_candidates: int,
-        gates: Sequence[Gate],
+        gates: Sequence[AnyGate],
         *,
         seed: int,
         prior_scorer: PriorScorer | None = None,
@@ -58,11 +60,13 @@ class Tournament:
         self.key = key
         self.num_candidates = num_candidates
         self.gate_failures: dict[str, list[int]] = {gate.name: [] for gate in gates}
+        self.gate_scores: dict[int, Mapping[str, float]] = {}
         self.vetoed: set[int] = set()
         self._prompt = prompt
         self._gates = gates
         self._seed = group_seed(seed, key)
         self._candidates: dict[int, Candidate] = {}
+        self._checking: dict[int, asyncio.Task[None]] = {}
         self._prior_scorer = prior_scorer
         self._prior_scores: dict[int, float] = {}
         self._closed = False
@@ -78,26 +82,49 @@ class Tournament:
             raise ValueError(f"group {self.key}: slot {index} of a group of {self.num_candidates}")
         if self._closed:
             raise ValueError(f"group {self.key}: slot {index} arrived after the group was closed")
-        if index in self._candidates or index in self.vetoed:
+        if index in self._candidates or index in self.vetoed or index in self._checking:
             raise ValueError(f"group {self.key}: slot {index} arrived twice")
-        failed = [gate.name for gate in self._gates if gate.check(self._prompt, candidate) is not None]
-        for name in failed:
-            self.gate_failures[name].append(index)
-        if failed:
-            self.vetoed.add(index)
+        found = examine(self._gates, self._prompt, candidate)
+        if isinstance(found, Examination):
+            self._admit(index, candidate, found)
         else:
-            if self._prior_scorer is not None:
-                self._prior_scores[index] = prior_score(self._prior_scorer, self._prompt, candidate)
-            self._candidates[index] = candidate
+            self._checking[index] = asyncio.create_task(self._check(index, candidate, found))
         self._wake.set()
+
+    async def _check(self, index: int, candidate: Candidate, found: Awaitable[Examination]) -> None:
+        """Stays among `_checking` when it fails, so that `play` finds it there and raises."""
+        try:
+            self._admit(index, candidate, await found)
+            del self._checking[index]
+        finally:
+            self._wake.set()
+
+    def _admit(self, index: int, candidate: Candidate, found: Examination) -> None:
+        for name in found.failed:
+            self.gate_failures[name].append(index)
+        self.gate_scores[index] = found.scores
+        if found.failed:
+            self.vetoed.add(index)
+            return
+        if self._prior_scorer is not None:
+            self._prior_scores[index] = prior_score(self._prior_scorer, self._prompt, candidate)
+        self._candidates[index] = candidate
 
     def close(self) -> None:
         self._closed = True
         self._wake.set()
 
     def unfinished(self) -> list[str]:
-        """Matches and slates that the judge has not settled yet, as a watchdog names them."""
-        return [f"match {self.key}: {' against '.join(map(str, members_of(asked)))}" for asked in self._asked]
+        """Matches and slates that the judge has not settled yet, and gates at work, as a watchdog names them."""
+        waiting = [f"gates of {self.key}/{index}" for index in self._checking]
+        return waiting + [f"match {self.key}: {' against '.join(map(str, members_of(asked)))}" for asked in self._asked]
+
+    async def stop_checks(self) -> None:
+        """Cancels the gates that are still at work; nothing of ours runs afterwards."""
+        await asyncio.sleep(0)  # Lets those begin that have not: a coroutine that never ran would complain.
+        for task in self._checking.values():
+            task.cancel()
+        await asyncio.gather(*self._checking.values(), return_exceptions=True)
 
     @property
     def num_calls(self) -> int:
@@ -130,7 +157,8 @@ class Tournament:
     @property
     def state(self) -> TournamentState:
         """What a topology may look at now."""
-        complete = self._closed or len(self._candidates) + len(self.vetoed) == self.num_candidates
+        all_here = len(self._candidates) + len(self.vetoed) == self.num_candidates
+        complete = all_here or (self._closed and not self._checking)
         return TournamentState(
             self.num_candidates, self.survivors, complete, self._results, self._seed, self._prior_scores, self._tiers
         )
@@ -158,6 +186,7 @@ class Tournament:
         quota = Quota(max_items, self._matches, seed=self._seed)
 
         def look() -> tuple[Sequence[Pairing], bool]:
+            self._raise_failed_checks()
             state = self.state
             return quota.choose(playable(state), state.closed), state.closed
 
@@ -194,6 +223,7 @@ class Tournament:
         quota = Quota(max_items, self._rankings, seed=self._seed)
 
         def look() -> tuple[Sequence[Slate], bool]:
+            self._raise_failed_checks()
             state = self.state
             return quota.choose(playable(state), state.closed), state.closed
 
@@ -216,6 +246,12 @@ class Tournament:
             self._tiers[slate] = merged_tiers(calls)
 
         await play_loop(self._wake, look=look, ask=ask, told=self._teller(on_call), settle=settle)
+
+    def _raise_failed_checks(self) -> None:
+        """A gate that raised is the recipe's fault or a bug; either way nobody can say who plays."""
+        for task in self._checking.values():
+            if task.done():
+                task.result()
 
     def _teller(self, on_call: CallHandler | None) -> Callable[[Call | Ranking], None]:
         return lambda call: on_call(self.key, call) if on_call is not None else None

@@ -11,7 +11,7 @@ Who meets whom:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -274,8 +274,9 @@ class GroupScore:
     """What the reward side says of one group. Lists have one entry per rollout slot; None = unscored.
 
     baseline_ids tells who shares a baseline (default: the whole group, id 0). segment_rewards maps a segment's name to
-    its rewards. gate_failures maps a gate's name to the slots it failed. num_calls counts judge calls asked (a ranking
-    is one), num_failed those that ended without a verdict, failures counts them by cause.
+    its rewards. gate_failures maps a gate's name to the slots it failed, gate_scores a soft gate's to what it said of
+    each slot (None: not asked). num_calls counts judge calls asked (a ranking is one), num_failed those that ended
+    without a verdict, failures counts them by cause.
     """
 
     rewards: list[float | None]
@@ -288,6 +289,7 @@ class GroupScore:
     stderrs: list[float | None] | None = None
     per_criterion: Mapping[str, list[float | None]] = field(default_factory=dict)
     gate_failures: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    gate_scores: Mapping[str, list[float | None]] = field(default_factory=dict)
     num_calls: int = 0
     num_failed: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
@@ -419,11 +421,25 @@ class Aggregator(Protocol):
 
 
 class Gate(Protocol):
-    """A cheap check before any judge: the reason the candidate fails, or None if it passes."""
+    """A cheap check before any judge: the reason the candidate fails, or None if it passes. One that waits is async."""
 
     @property
     def name(self) -> str: ...
-    def check(self, prompt: Prompt, candidate: Candidate) -> str | None: ...
+    def check(self, prompt: Prompt, candidate: Candidate) -> str | Awaitable[str | None] | None: ...
+
+
+@runtime_checkable
+class SoftGate(Protocol):
+    """A check that vetoes nobody: its score in [0, 1] enters a factor on the reward. One that waits is async."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def weight(self) -> float: ...
+    def score(self, prompt: Prompt, candidate: Candidate) -> float | Awaitable[float]: ...
+
+
+AnyGate = Gate | SoftGate
 
 
 @runtime_checkable

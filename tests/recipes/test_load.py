@@ -346,7 +346,7 @@ def test_a_recipe_error_is_a_user_error_that_survives_pickling() -> None:
 
 
 def test_every_pattern_of_the_schema_has_words() -> None:
-    patterns = set(re.findall(r'"pattern": "((?:[^"\\]|\\.)*)"', json.dumps(Recipe.model_json_schema())))
+    patterns = set(re.findall(r'"pattern": "(?!#/)((?:[^"\\]|\\.)*)"', json.dumps(Recipe.model_json_schema())))
     assert {json.loads(f'"{pattern}"') for pattern in patterns} == set(PATTERN_RULES)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from rewards.errors import UserError
 from rewards.scoring import ScoreFn, ScorerSink
-from rewards.types import Candidate, Gate, GroupKey, GroupScore, GroupSink, Prompt
+from rewards.types import AnyGate, Candidate, GroupKey, GroupScore, GroupSink, Prompt
 
 KEY = GroupKey("g")
 PROMPT = Prompt("p", "task")
@@ -21,7 +21,7 @@ class EmptyGate:
         return None if candidate.text else "empty answer"
 
 
-async def score(score_fn: ScoreFn, texts: list[str | None], *gates: Gate) -> GroupScore:
+async def score(score_fn: ScoreFn, texts: list[str | None], *gates: AnyGate) -> GroupScore:
     """None = the slot never arrives."""
     sink = ScorerSink(score_fn, gates, name="my.metrics:fn")
     assert isinstance(sink, GroupSink)
@@ -60,6 +60,23 @@ async def test_gated_rollouts_are_not_scored_by_the_function_and_stand_lowest() 
     assert result.rewards == [2.0, 0.0, 2.0]
     assert result.gate_failures == {"empty": (1,)}
     assert (await score(lambda prompt, candidate: -2.0, ["a", ""], EmptyGate())).rewards == [-2.0, -2.0]
+
+
+class HalfGate:
+    """Soft: 0 for the empty answer."""
+
+    name, weight = "half", 2.0
+
+    async def score(self, prompt: Prompt, candidate: Candidate) -> float:
+        await asyncio.sleep(0)
+        return float(bool(candidate.text))
+
+
+async def test_soft_gates_take_from_the_score() -> None:
+    result = await score(lambda prompt, candidate: 2.0, ["a", "", None], HalfGate())
+    assert result.rewards == pytest.approx([2.0, 2.0 / 101, None])
+    assert result.gate_scores == {"half": [1.0, 0.0, None]}
+    assert (await score(lambda prompt, candidate: -1.0, [""], HalfGate())).rewards == pytest.approx([-2.0 + 1 / 101])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "high"])
