@@ -493,15 +493,29 @@ class TokenScorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Completion:
+    """A model's answer. is_cut: it ran into its limit of tokens. cost: money, as the endpoint's prices say."""
+
     text: str
     tokens_in: int = 0
     tokens_out: int = 0
     cost: float = 0.0
+    is_cut: bool = False
 
 
 class Completer(Protocol):
-    """A model that answers in text."""
+    """A model that answers in text. Raises JudgeFailure when there is no answer; retries nothing."""
 
     async def complete(
-        self, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int
-    ) -> Completion: ...
+        self,
+        messages: Sequence[Message],
+        *,
+        seed: int = 0,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Completion:
+        """None for `max_tokens` or `temperature`: the completer's own. schema: JSON Schema of the answer, as far as the
+        model can be held to one."""
+        ...
+
+    async def close(self) -> None: ...

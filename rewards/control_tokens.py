@@ -1,0 +1,39 @@
+"""Texts that a server might read as control tokens, broken up by a space, so that an answer cannot end its turn.
+
+A server with a chat template of its own turns `<|im_end|>` in a message into a control token, wherever it stands. The
+tokens of the model behind an endpoint are not known here; what stands below are the forms that chat models use.
+
+    <|im_end|>   --->   < |im_end|>        [/INST]   --->   [ /INST]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_NAMES = "|".join(
+    (
+        *("s", "bos", "eos", "pad", "unk", "mask", "cls", "sep", "sop", "eop", "eod", "eot", "blank", "newline"),
+        *("think", "answer", "tool", "tools", "tool_call", "tool_calls", "tool_response", "tool_result", "function"),
+        *("start_of_turn", "end_of_turn", "start_of_image", "end_of_image", "start_of_text", "end_of_text"),
+        *("image", "image_soft_token", "audio", "video", "begin_of_box", "end_of_box", "turn", "system", "user"),
+        *("assistant", "human", "bot", "model", "startoftext", "endoftext"),
+        *(r"unused_?\d+", r"extra_id_\d+", r"reserved_\d+", r"special_\d+", r"s\d+", r"0x[0-9A-Fa-f]{2}"),
+    )
+)
+_FORMS = (
+    r"<(?=[|｜])",  # ChatML, Llama 3, Phi, GLM, gpt-oss; DeepSeek with full-width bars
+    r"<(?=<\|?/?[A-Za-z_]+\|?>>)",  # Llama 2's <<SYS>>
+    rf"<(?=[/｜|]?(?:{_NAMES})[|｜/]?>)",
+    r"\[(?=/?(?:[A-Z][A-Z_]+|gMASK|sMASK|control_\d+|unused\d+)\])",  # Mistral, BERT, GLM
+)
+
+
+def broken_up(text: str, extra: Sequence[str] = ()) -> str:
+    """`text` with a space behind the first character of all that looks like a control token.
+
+    Args:
+        extra: further control tokens, of two characters or more.
+    """
+    forms = (*_FORMS, *(f"{re.escape(token[0])}(?={re.escape(token[1:])})" for token in extra))
+    return re.sub("|".join(forms), lambda found: f"{found[0]} ", text)
