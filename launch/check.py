@@ -25,8 +25,10 @@ from rewards.errors import UserError
 from rewards.gate_config import PythonGate
 from rewards.importing import locate
 from rewards.judge_config import JudgeConfig, PythonJudge, VerdictTokensJudge
+from rewards.judges.rubric_prompts import load_prompts
 from rewards.judges.verdict_tokens import DATA, LIST_DATA, LIST_TEXTS, TEXTS
 from rewards.list_template import load_list_template
+from rewards.rubric_config import RubricJudge
 from rewards.template import load_template
 from rl.objectives import Objective
 from rollouts.config import PythonTask
@@ -96,6 +98,12 @@ def _policy(loaded: LoadedRecipe, faults: list[Fault]) -> ModelFacts | None:
 
 def _judge_model(loaded: LoadedRecipe, path: KeyPath, judge: JudgeConfig, faults: list[Fault]) -> ModelFacts | None:
     if isinstance(judge, PythonJudge):
+        return None
+    if isinstance(judge, RubricJudge):
+        try:
+            load_prompts(judge, loaded.base_dir)
+        except UserError as error:
+            faults.append(loaded.fault((*path, "template"), _without_subject(str(error), "template ")))
         return None
     facts = _model(loaded, (*path, "model"), judge.model, faults)
     key = "max_model_len" if isinstance(judge, VerdictTokensJudge) else "max_tokens"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recipes.include import include_rubrics
 from recipes.messages import Fault, RecipeError, one_line, show_value
 from recipes.nodes import KeyPath, Node, assign, merge
 from recipes.paths import anchor_paths
@@ -24,7 +25,7 @@ class LoadedRecipe:
     """A recipe and where it came from.
 
     path: the file named. base_dir: its folder; the paths inside `recipe` are absolute already. sources: every file
-    that was read, the named one first, then what it extends. tree: the same values with the lines they stand on.
+    that was read, the named one first, then what it extends, then rubrics. tree: the same values with their lines.
     """
 
     recipe: Recipe
@@ -58,8 +59,8 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
             faults.append(Fault(value.where.label, keys, rule=str(error.args[0])))
     if faults:
         raise RecipeError(faults)
-    tree = anchor_paths(tree)
-    return LoadedRecipe(validate(tree), file, file.parent.absolute(), sources, tree)
+    tree, rubrics = include_rubrics(anchor_paths(tree), lambda path: _mapping(path, "a rubric"))
+    return LoadedRecipe(validate(tree), file, file.parent.absolute(), (*sources, *rubrics), tree)
 
 
 def dump_resolved(recipe: Recipe) -> dict[str, Any]:
@@ -69,14 +70,8 @@ def dump_resolved(recipe: Recipe) -> dict[str, Any]:
 
 def _read(file: Path, children: tuple[Path, ...]) -> tuple[Node, tuple[Path, ...]]:
     """The tree of a file laid over what it extends, and the files read."""
-    label = one_line(str(file))
-    tree, faults = parse_yaml(_text(file, label), label, file.parent.absolute())
-    if faults or tree is None:
-        raise RecipeError(faults)
-    if tree.value is None:
-        raise RecipeError([Fault(label, (), rule="empty; a recipe is a mapping of keys")])
-    if not isinstance(tree.value, dict):
-        raise RecipeError([Fault(tree.where.label, (), show_value(tree.value), "a recipe is a mapping of keys")])
+    tree = _mapping(file, "a recipe")
+    assert isinstance(tree.value, dict)
     own = dict(tree.value)
     extends = own.pop("extends", None)
     tree = Node(own, tree.where)
@@ -98,12 +93,25 @@ def _read(file: Path, children: tuple[Path, ...]) -> tuple[Node, tuple[Path, ...
     return merge(base, tree), (file, *sources)
 
 
-def _text(file: Path, label: str) -> str:
+def _mapping(file: Path, what: str) -> Node:
+    """What stands in a file, a mapping of keys. Raises RecipeError."""
+    label = one_line(str(file))
+    tree, faults = parse_yaml(_text(file, label, what), label, file.parent.absolute())
+    if faults or tree is None:
+        raise RecipeError(faults)
+    if tree.value is None:
+        raise RecipeError([Fault(label, (), rule=f"empty; {what} is a mapping of keys")])
+    if not isinstance(tree.value, dict):
+        raise RecipeError([Fault(tree.where.label, (), show_value(tree.value), f"{what} is a mapping of keys")])
+    return tree
+
+
+def _text(file: Path, label: str, what: str) -> str:
     try:
         with open(file, "rb") as stream:
             data = stream.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
-            raise RecipeError([Fault(label, (), rule=f"more than {MAX_BYTES // 1024} KiB; not a recipe")])
+            raise RecipeError([Fault(label, (), rule=f"more than {MAX_BYTES // 1024} KiB; not {what}")])
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1

@@ -20,6 +20,7 @@ from rewards.calling import Caller
 from rewards.config import CallBudget, TournamentRewards
 from rewards.game import build_game
 from rewards.gate_rewards import apply_factors, merge_gated, soft_factor
+from rewards.rubrics.win_rates import criterion_win_rates
 from rewards.tournament import PriorScorer, Tournament
 from rewards.types import (
     AnyGate,
@@ -210,4 +211,5 @@ class Arena:
             num_failed=failures.total(),
             failures=dict(failures),
             rankings=rankings,
+            per_criterion=criterion_win_rates(matches, tournament.num_candidates),
         )

@@ -10,6 +10,7 @@ from rewards.batch_rounds import play_rounds
 from rewards.calling import Caller
 from rewards.config import TournamentRewards
 from rewards.errors import UserError
+from rewards.introduce import introduce
 from rewards.topologies import build_topology
 from rewards.tournament import Tournament
 from rewards.types import BatchTopology, CallHandler, Judge, ListJudge, SlateTopology, Topology, VerdictKind
@@ -61,8 +62,9 @@ def build_game(
         )
     pairs = judge
 
-    def play(tournament: Tournament, max_items: int | None) -> Coroutine[Any, Any, None]:
-        return tournament.play(topology.playable, pairs, caller, config.orders, on_call, max_items=max_items)
+    async def play(tournament: Tournament, max_items: int | None) -> None:
+        await introduce(pairs, tournament)
+        await tournament.play(topology.playable, pairs, caller, config.orders, on_call, max_items=max_items)
 
     async def rounds(tournaments: Sequence[Tournament], calls_left: Callable[[], int | None]) -> None:
         if isinstance(topology, BatchTopology):

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from rewards.rubric_config import RubricJudge
 from rewards.strict import ImportPath, StrictModel
 
 
@@ -71,10 +72,12 @@ class PythonJudge(StrictModel):
 
 
 JudgeConfig = Annotated[
-    EmbeddingJudge | LikelihoodJudge | VerdictTokensJudge | PythonJudge, Field(discriminator="kind")
+    EmbeddingJudge | LikelihoodJudge | VerdictTokensJudge | PythonJudge | RubricJudge, Field(discriminator="kind")
 ]
 
 
 def can_rank(judge: JudgeConfig) -> bool:
     """Whether it can place several answers in one call, as topology k_wise asks."""
+    if isinstance(judge, RubricJudge):
+        return False
     return not isinstance(judge, PythonJudge) or judge.ranks

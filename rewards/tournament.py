@@ -62,7 +62,7 @@ class Tournament:
         self.gate_failures: dict[str, list[int]] = {gate.name: [] for gate in gates}
         self.gate_scores: dict[int, Mapping[str, float]] = {}
         self.vetoed: set[int] = set()
-        self._prompt = prompt
+        self.prompt = prompt
         self._gates = gates
         self._seed = group_seed(seed, key)
         self._candidates: dict[int, Candidate] = {}
@@ -84,7 +84,7 @@ class Tournament:
             raise ValueError(f"group {self.key}: slot {index} arrived after the group was closed")
         if index in self._candidates or index in self.vetoed or index in self._checking:
             raise ValueError(f"group {self.key}: slot {index} arrived twice")
-        found = examine(self._gates, self._prompt, candidate)
+        found = examine(self._gates, self.prompt, candidate)
         if isinstance(found, Examination):
             self._admit(index, candidate, found)
         else:
@@ -107,7 +107,7 @@ class Tournament:
             self.vetoed.add(index)
             return
         if self._prior_scorer is not None:
-            self._prior_scores[index] = prior_score(self._prior_scorer, self._prompt, candidate)
+            self._prior_scores[index] = prior_score(self._prior_scorer, self.prompt, candidate)
         self._candidates[index] = candidate
 
     def close(self) -> None:
@@ -130,6 +130,20 @@ class Tournament:
     def num_calls(self) -> int:
         """Calls that were asked and answered, or failed."""
         return sum(len(match.calls) for match in self._matches.values()) + len(self.rankings)
+
+    @property
+    def candidates(self) -> Mapping[int, Candidate]:
+        """By slot, those that play."""
+        return self._candidates
+
+    async def complete(self) -> None:
+        """Waits until nobody else will arrive. Only before `play`, and by whoever plays."""
+        while True:
+            self._wake.clear()
+            self._raise_failed_checks()
+            if self.state.closed:
+                return
+            await self._wake.wait()
 
     @property
     def survivors(self) -> frozenset[int]:
@@ -194,7 +208,7 @@ class Tournament:
             self._asked[pairing] = None
             return [
                 caller.call(
-                    self._prompt,
+                    self.prompt,
                     (self._candidates[first], self._candidates[second]),
                     (first, second),
                     stable_hash(self._seed, pairing.a, pairing.b, pairing.round, first),
@@ -231,7 +245,7 @@ class Tournament:
             self._asked[slate] = None
             return [
                 caller.rank(
-                    self._prompt,
+                    self.prompt,
                     [self._candidates[slot] for slot in shown],
                     slate,
                     shown,

@@ -82,6 +82,7 @@ class Verdict:
 
     value: `hard` 1 win, 0 loss, 0.5 tie by the judge's own word; `probability` that first wins, in [0, 1];
     `score` > 0 if first is better, any scale. None exactly when `failure` names a cause: never an invented number.
+    criteria: of a judge that goes through criteria, how much better first is on each, in [-1, 1].
     """
 
     value: float | None
@@ -92,6 +93,7 @@ class Verdict:
     tokens_out: int = 0
     cost: float = 0.0
     attempts: int = 1
+    criteria: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.value is None) != (self.failure is not None):
@@ -318,6 +320,16 @@ class Judge(Protocol):
 
     async def compare(self, prompt: Prompt, first: Candidate, second: Candidate) -> Verdict: ...
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Acquainted(Protocol):
+    """A judge that wants to see some of a group before it compares any two of it. It is asked again for every group."""
+
+    async def wants_members(self, prompt: Prompt) -> bool: ...
+    def meet(self, prompt: Prompt, members: Sequence[Candidate]) -> None:
+        """Members of one group, at most three: the best, the middle one and the worst by what is known before."""
+        ...
 
 
 @runtime_checkable

@@ -8,12 +8,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from rewards.chat_endpoint import ChatEndpoint
 from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, PythonJudge, VerdictTokensJudge
 from rewards.judges.embedding import build_embedding
 from rewards.judges.likelihood import build_likelihood
 from rewards.judges.python import build_python
+from rewards.judges.rubric import build_rubric
 from rewards.judges.verdict_tokens import build_verdict_tokens
-from rewards.types import Judge, TokenScorer
+from rewards.rubric_config import RubricJudge
+from rewards.rubrics.store import CriteriaStore
+from rewards.types import Completer, Judge, TokenScorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,8 @@ class Surroundings:
     resolve_model: Callable[[str], Path]
     seed: int
     base_dir: Path | None
+    completer: Completer | None = None
+    criteria_store: CriteriaStore | None = None
 
 
 def _embedding(config: EmbeddingJudge, around: Surroundings) -> Judge:
@@ -44,8 +50,24 @@ def _python(config: PythonJudge, around: Surroundings) -> Judge:
     return build_python(config)
 
 
+def _rubric(config: RubricJudge, around: Surroundings) -> Judge:
+    return build_rubric(
+        config,
+        around.completer or ChatEndpoint(config.endpoint),
+        seed=around.seed,
+        base_dir=around.base_dir,
+        store=around.criteria_store,
+    )
+
+
 BUILDERS: Mapping[str, Callable[[Any, Surroundings], Judge]] = MappingProxyType(
-    {"embedding": _embedding, "likelihood": _likelihood, "verdict_tokens": _verdict_tokens, "python": _python}
+    {
+        "embedding": _embedding,
+        "likelihood": _likelihood,
+        "verdict_tokens": _verdict_tokens,
+        "python": _python,
+        "rubric": _rubric,
+    }
 )
 
 
@@ -56,6 +78,8 @@ def build_judge(
     resolve_model: Callable[[str], Path] = Path,
     seed: int = 0,
     base_dir: Path | None = None,
+    completer: Completer | None = None,
+    criteria_store: CriteriaStore | None = None,
 ) -> Judge:
     """The judge of a recipe. Whoever builds it closes it.
 
@@ -65,8 +89,12 @@ def build_judge(
             the hub); by itself this module takes directories only.
         seed: of the fences around the texts that a model reads.
         base_dir: where a template's relative path starts; default: the working directory.
+        completer: what a rubric judge asks instead of its endpoint; the judge closes it.
+        criteria_store: where a rubric judge keeps the criteria of prompts; default: in memory.
 
     Raises:
         UserError: model, template or plug-in are at fault.
     """
-    return BUILDERS[config.kind](config, Surroundings(token_scorer, resolve_model, seed, base_dir))
+    return BUILDERS[config.kind](
+        config, Surroundings(token_scorer, resolve_model, seed, base_dir, completer, criteria_store)
+    )

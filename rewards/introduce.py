@@ -1,0 +1,31 @@
+"""Lets a judge see some of a group before it compares any two of it, if it wants to.
+
+Acquainted judge --wants_members--> the group waits until it is complete --> meet(best, middle, worst)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rewards.seating import stable_hash
+from rewards.tournament import Tournament
+from rewards.types import Acquainted, Candidate
+
+
+async def introduce(judge: object, tournament: Tournament) -> None:
+    """Returns at once for a judge that wants to see nobody. A group without two members is introduced to nobody."""
+    if not isinstance(judge, Acquainted) or not await judge.wants_members(tournament.prompt):
+        return
+    await tournament.complete()
+    state = tournament.state
+    members = three_of(tournament.candidates, state.prior_scores, state.seed)
+    if len(members) > 1:
+        judge.meet(tournament.prompt, members)
+
+
+def three_of(candidates: Mapping[int, Candidate], prior_scores: Mapping[int, float], seed: int) -> list[Candidate]:
+    """The best, the middle one and the worst by prior score; lots among equals, and where there are no scores."""
+    ranked = sorted(candidates, key=lambda slot: (-prior_scores.get(slot, 0.0), stable_hash(seed, "met", slot)))
+    if len(ranked) > 3:
+        ranked = [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
+    return [candidates[slot] for slot in ranked]
