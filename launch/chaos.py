@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rewards.errors import JudgeFailure, UserError
+from rewards.judges.panel import Panel
 from rewards.types import Candidate, Judge, ListJudge, Places, Prompt, Verdict, VerdictKind
 from rl.events import Event, EventSink, Note, PhaseStarted
 
@@ -100,7 +101,9 @@ class ChaosListJudge(ChaosJudge):
 
 
 def faulty(judge: Judge, chaos: Chaos) -> Judge:
-    """The judge behind faults; one that ranks still does."""
+    """The judge behind faults; one that ranks still does, and a panel's members fail one by one."""
+    if isinstance(judge, Panel):
+        return judge.behind(lambda member: faulty(member, chaos))
     return ChaosListJudge(judge, judge, chaos) if isinstance(judge, ListJudge) else ChaosJudge(judge, chaos)
 
 

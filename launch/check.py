@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -20,11 +20,19 @@ from recipes.checks import KeyPath, cpu_faults, named_fields
 from recipes.load import LoadedRecipe
 from recipes.messages import Fault, RecipeError, did_you_mean
 from recipes.schema import Recipe
-from rewards.config import ScorerRewards
+from rewards.calibration import load_pairs
+from rewards.config import ScorerRewards, TournamentRewards
 from rewards.errors import UserError
 from rewards.gate_config import PythonGate
 from rewards.importing import locate
-from rewards.judge_config import JudgeConfig, PythonJudge, VerdictTokensJudge
+from rewards.judge_config import (
+    ChatJudge,
+    PanelJudge,
+    ProgramJudge,
+    PythonJudge,
+    SingleJudge,
+    VerdictTokensJudge,
+)
 from rewards.judges.rubric_prompts import load_prompts
 from rewards.judges.verdict_tokens import DATA, LIST_DATA, LIST_TEXTS, TEXTS
 from rewards.list_template import load_list_template
@@ -60,6 +68,7 @@ def check_recipe(loaded: LoadedRecipe, machine: Machine | None = None) -> Plan:
     source = _source(loaded, faults)
     objective = _objective(loaded, faults)
     faults += _plugin_faults(loaded)
+    faults += _calibration(loaded)
     faults += [loaded.fault(path, rule) for path, rule in _device_faults(recipe, device, machine, ray_address)]
     runs_in = os.path.abspath(os.path.expanduser(recipe.launch.storage))
     if os.path.exists(runs_in) and not (os.path.isdir(runs_in) and os.access(runs_in, os.W_OK)):
@@ -96,8 +105,11 @@ def _policy(loaded: LoadedRecipe, faults: list[Fault]) -> ModelFacts | None:
     return facts
 
 
-def _judge_model(loaded: LoadedRecipe, path: KeyPath, judge: JudgeConfig, faults: list[Fault]) -> ModelFacts | None:
-    if isinstance(judge, PythonJudge):
+def _judge_model(loaded: LoadedRecipe, path: KeyPath, judge: SingleJudge, faults: list[Fault]) -> ModelFacts | None:
+    if isinstance(judge, ChatJudge):
+        template = partial(load_template, judge.template or f"chat_{judge.reply}", texts=TEXTS, data=DATA)
+        faults += _template_faults(loaded, path, template, judge.list_template)
+    if isinstance(judge, ChatJudge | PythonJudge | ProgramJudge):
         return None
     if isinstance(judge, RubricJudge):
         try:
@@ -111,15 +123,34 @@ def _judge_model(loaded: LoadedRecipe, path: KeyPath, judge: JudgeConfig, faults
     if facts is not None and facts.max_context is not None and wanted > facts.max_context:
         faults.append(loaded.fault((*path, key), f"the model's own context is {facts.max_context}; lower it"))
     if isinstance(judge, VerdictTokensJudge):
-        for key, load in (
-            ("template", partial(load_template, judge.template, texts=TEXTS, data=DATA)),
-            ("list_template", partial(load_list_template, judge.list_template, texts=LIST_TEXTS, data=LIST_DATA)),
-        ):
-            try:
-                load(base_dir=loaded.base_dir)
-            except UserError as error:
-                faults.append(loaded.fault((*path, key), _without_subject(str(error), "template ")))
+        template = partial(load_template, judge.template, texts=TEXTS, data=DATA)
+        faults += _template_faults(loaded, path, template, judge.list_template)
     return facts
+
+
+def _template_faults(
+    loaded: LoadedRecipe, path: KeyPath, template: Callable[..., object], list_template: str
+) -> Iterator[Fault]:
+    listed = partial(load_list_template, list_template, texts=LIST_TEXTS, data=LIST_DATA)
+    for key, load in (("template", template), ("list_template", listed)):
+        try:
+            load(base_dir=loaded.base_dir)
+        except UserError as error:
+            yield loaded.fault((*path, key), _without_subject(str(error), "template "))
+
+
+def _calibration(loaded: LoadedRecipe) -> Iterator[Fault]:
+    """Pairs with a known answer that cannot be read."""
+    rewards = loaded.recipe.rewards
+    if not isinstance(rewards, TournamentRewards) or not isinstance(rewards.judge, PanelJudge):
+        return
+    reputation = rewards.judge.reputation
+    if reputation is not None and reputation.calibration is not None:
+        try:
+            load_pairs(reputation.calibration.file, loaded.base_dir)
+        except UserError as error:
+            path = ("rewards", "judge", "reputation", "calibration", "file")
+            yield loaded.fault(path, _without_subject(str(error), "calibration.file "))
 
 
 def _model(loaded: LoadedRecipe, path: KeyPath, name: str, faults: list[Fault]) -> ModelFacts | None:

@@ -129,7 +129,9 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
             first_bundle=placement.first_learner_bundle,
             gpus_per_rank=placement.learner_share,
         )
-        judge = await stack.enter_async_context(open_rewards(recipe.rewards, device=device, seed=recipe.seed))
+        judge = await stack.enter_async_context(
+            open_rewards(recipe.rewards, device=device, seed=recipe.seed, base_dir=base_dir)
+        )
         if chaos is not None:
             judge = faulty(judge, chaos) if judge is not None else None
             killer = EngineKiller(
@@ -182,7 +184,7 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
                 heldout_requests=prompts.heldout_requests,
                 describe=describe,
                 match_rows=all_match_rows,
-                audit=_audit(recipe, device),
+                audit=_audit(recipe, device, base_dir),
                 colocated=recipe.rollouts.placement == "colocated",
                 start_s=time.monotonic() - started,
             )
@@ -212,7 +214,7 @@ def all_match_rows(groups: Sequence[Group], scores: Sequence[GroupScore]) -> lis
     return rows
 
 
-def _audit(recipe: Recipe, device: Device) -> Any:
+def _audit(recipe: Recipe, device: Device, base_dir: Path) -> Any:
     """A context that opens the second judge's sink, or None if the recipe names none."""
     config, rewards = recipe.evaluation.audit_judge, recipe.rewards
     if config is None or not isinstance(rewards, TournamentRewards):
@@ -220,7 +222,7 @@ def _audit(recipe: Recipe, device: Device) -> Any:
 
     @asynccontextmanager
     async def open_audit() -> AsyncIterator[GroupSink]:
-        async with open_judge(config, device=device, seed=recipe.seed) as judge:
+        async with open_judge(config, device=device, seed=recipe.seed, base_dir=base_dir) as judge:
             # No gates: they would decide pairs as they did before, and this is a second opinion on the answers.
             yield make_sink(
                 pairwise(rewards.model_copy(update={"gates": ()})), judge, seed=recipe.seed, carry_prior=False

@@ -86,7 +86,9 @@ async def _evaluate(
         for player in players:
             say(f"{player.name}: sampling {len(prompts.heldout)} held-out prompts")
             answers.append(await _answers(recipe, device, prompts, player, task.parse))
-        judge = await stack.enter_async_context(open_rewards(recipe.rewards, device=device, seed=recipe.seed))
+        judge = await stack.enter_async_context(
+            open_rewards(recipe.rewards, device=device, seed=recipe.seed, base_dir=base_dir)
+        )
         say(f"judging {len(players)} players on {len(prompts.heldout)} prompts")
         sink = make_sink(pairwise(recipe.rewards), judge, seed=recipe.seed, carry_prior=False)
         groups = await _meet(answers, sink)

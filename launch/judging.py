@@ -7,15 +7,16 @@ make_sink  --------->  Arena or ScorerSink
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from launch.devices import Device, judge_engine_spec
 from rewards.arena import Arena
 from rewards.config import RewardsConfig, ScorerRewards, TournamentRewards
 from rewards.gates import build_gates
 from rewards.importing import import_target
-from rewards.judge_config import JudgeConfig, VerdictTokensJudge
-from rewards.judges import build_judge
+from rewards.judge_config import JudgeConfig, PanelJudge, VerdictTokensJudge
+from rewards.judges import build_judge, panel_of
 from rewards.scoring import ScorerSink
 from rewards.topology_config import RoundRobin
 from rewards.types import CallHandler, Judge
@@ -26,10 +27,23 @@ from rollouts.token_scorer import EngineScorer
 
 
 @asynccontextmanager
-async def open_judge(config: JudgeConfig, *, device: Device, seed: int) -> AsyncIterator[Judge]:
-    """The judge, ready to compare; a verdict_tokens judge gets an engine that ends with the context."""
+async def open_judge(
+    config: JudgeConfig, *, device: Device, seed: int, base_dir: Path | None = None
+) -> AsyncIterator[Judge]:
+    """The judge, ready to compare; a verdict_tokens judge gets an engine that ends with the context.
+
+    base_dir: where relative paths of templates and pairs start; default: the working directory.
+    """
+    if isinstance(config, PanelJudge):
+        async with AsyncExitStack() as stack:
+            members = [
+                await stack.enter_async_context(open_judge(member.judge, device=device, seed=seed, base_dir=base_dir))
+                for member in config.members
+            ]
+            yield panel_of(config, members, base_dir=base_dir)
+        return
     if not isinstance(config, VerdictTokensJudge):
-        judge = build_judge(config, resolve_model=resolve_model)
+        judge = build_judge(config, resolve_model=resolve_model, seed=seed, base_dir=base_dir)
         try:
             yield judge
         finally:
@@ -40,7 +54,7 @@ async def open_judge(config: JudgeConfig, *, device: Device, seed: int) -> Async
     handle = await start_engine(spec, **actor_options(spec))
     try:
         scorer = EngineScorer(handle, load_tokenizer(model), config.max_model_len)
-        judge = build_judge(config, token_scorer=scorer, seed=seed)
+        judge = build_judge(config, token_scorer=scorer, seed=seed, base_dir=base_dir)
         try:
             yield judge
         finally:
@@ -50,12 +64,14 @@ async def open_judge(config: JudgeConfig, *, device: Device, seed: int) -> Async
 
 
 @asynccontextmanager
-async def open_rewards(config: RewardsConfig, *, device: Device, seed: int) -> AsyncIterator[Judge | None]:
+async def open_rewards(
+    config: RewardsConfig, *, device: Device, seed: int, base_dir: Path | None = None
+) -> AsyncIterator[Judge | None]:
     """The judge of `rewards`, or None where rewards come from a scorer."""
     if isinstance(config, ScorerRewards):
         yield None
         return
-    async with open_judge(config.judge, device=device, seed=seed) as judge:
+    async with open_judge(config.judge, device=device, seed=seed, base_dir=base_dir) as judge:
         yield judge
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from launch.machine import GIB, Device
 from recipes.schema import Recipe
-from rewards.judge_config import JudgeConfig, VerdictTokensJudge
+from rewards.judge_config import SingleJudge, VerdictTokensJudge
 from rl.config import LearnerConfig
 from rollouts.models import ModelFacts
 
@@ -66,7 +66,7 @@ def engine_items(recipe: Recipe, model: ModelFacts, device: Device) -> list[Memo
     return items
 
 
-def judge_items(name: str, judge: JudgeConfig, model: ModelFacts) -> list[MemoryItem]:
+def judge_items(name: str, judge: SingleJudge, model: ModelFacts) -> list[MemoryItem]:
     if isinstance(judge, VerdictTokensJudge):
         weights = MemoryItem(f"{name} weights, bfloat16", _gib(model.num_params, 2))
         return [weights, MemoryItem(f"{name} KV cache", judge.kv_cache_gib)]

@@ -21,7 +21,7 @@ from recipes.bounds import JudgeCalls, judge_calls
 from recipes.load import LoadedRecipe
 from recipes.schema import Recipe
 from rewards.config import TournamentRewards
-from rewards.judge_config import JudgeConfig, VerdictTokensJudge
+from rewards.judge_config import JudgeConfig, PanelJudge, SingleJudge, VerdictTokensJudge
 from rl.objectives import Objective
 from rollouts.models import ModelFacts
 
@@ -138,13 +138,20 @@ def batch_plan(recipe: Recipe) -> BatchPlan:
     )
 
 
-def judges_of(recipe: Recipe) -> dict[str, tuple[tuple[str, ...], JudgeConfig]]:
-    """Every judge of the recipe: its role, its key path and its config."""
-    judges: dict[str, tuple[tuple[str, ...], JudgeConfig]] = {}
+def judges_of(recipe: Recipe) -> dict[str, tuple[tuple[str | int, ...], SingleJudge]]:
+    """Every judge of the recipe, members of panels one by one: its role, its key path and its config."""
+    named: dict[str, tuple[tuple[str, str], JudgeConfig]] = {}
     if isinstance(recipe.rewards, TournamentRewards):
-        judges["judge"] = (("rewards", "judge"), recipe.rewards.judge)
+        named["judge"] = (("rewards", "judge"), recipe.rewards.judge)
     if recipe.evaluation.audit_judge is not None:
-        judges["audit judge"] = (("evaluation", "audit_judge"), recipe.evaluation.audit_judge)
+        named["audit judge"] = (("evaluation", "audit_judge"), recipe.evaluation.audit_judge)
+    judges: dict[str, tuple[tuple[str | int, ...], SingleJudge]] = {}
+    for role, (path, judge) in named.items():
+        if not isinstance(judge, PanelJudge):
+            judges[role] = (path, judge)
+            continue
+        for number, member in enumerate(judge.members):
+            judges[f"{role}, member {number + 1}"] = ((*path, "members", number, "judge"), member.judge)
     return judges
 
 

@@ -5,11 +5,12 @@ A call is one question to a judge, its retries not counted; gates and failed rol
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rewards.config import RewardsConfig, TournamentRewards
-from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, PythonJudge
+from rewards.judge_config import JudgeConfig, PanelJudge, is_symmetric, single_judges, verdict_of
 from rewards.topologies import build_topology
 from rewards.topology_config import Adaptive, KWise
 from rewards.types import VerdictKind
@@ -30,20 +31,21 @@ class JudgeCalls:
     audit: int
 
 
-def is_symmetric(judge: JudgeConfig) -> bool:
-    """Whether the judge is asked once per match whatever the orders."""
-    return isinstance(judge, EmbeddingJudge | LikelihoodJudge) or (isinstance(judge, PythonJudge) and judge.symmetric)
-
-
 def verdict_kind(rewards: TournamentRewards) -> VerdictKind:
     """Of the match logs of training: places are hard, whatever the judge says of pairs."""
     if isinstance(rewards.topology, KWise):
         return "hard"
-    return rewards.judge.verdict if isinstance(rewards.judge, PythonJudge) else "score"
+    return verdict_of(rewards.judge)
 
 
 def calls_per_match(rewards: TournamentRewards) -> int:
-    return 2 if rewards.orders == "both" and not is_symmetric(rewards.judge) else 1
+    """At most; `both_if_close` may ask less. Every member of a panel is asked."""
+    return calls_in(rewards.orders in ("both", "both_if_close"), rewards.judge)
+
+
+def calls_in(both_orders: bool, judge: JudgeConfig) -> int:
+    """Calls about one pair."""
+    return sum(1 if is_symmetric(one) or not both_orders else 2 for one in single_judges(judge))
 
 
 def calls_per_group(rewards: RewardsConfig, group_size: int) -> int:
@@ -61,7 +63,15 @@ def calls_per_step(rewards: RewardsConfig, group_size: int, num_groups: int) -> 
         most = min(most, num_groups * max(rewards.topology.calls_per_group, opening))
     if isinstance(rewards, TournamentRewards):
         most = _least(most, rewards.budget.calls_per_step, rewards.budget.calls_per_run)
+        most += num_groups * calibration_calls(rewards.judge)
     return most
+
+
+def calibration_calls(judge: JudgeConfig) -> int:
+    """Calls about known pairs for each group, at most; a group's budget knows nothing of them."""
+    if not isinstance(judge, PanelJudge) or judge.reputation is None or judge.reputation.calibration is None:
+        return 0
+    return math.ceil(judge.reputation.calibration.per_group) * len(judge.members)
 
 
 def _least(bound: int, *others: int | None) -> int:
@@ -82,7 +92,7 @@ def judge_calls(recipe: Recipe) -> JudgeCalls:
     per_evaluation, per_run = 0, None
     if isinstance(recipe.rewards, TournamentRewards):
         per_run = recipe.rewards.budget.calls_per_run
-        per_evaluation = games * (1 if is_symmetric(recipe.rewards.judge) else 2)
+        per_evaluation = games * calls_in(True, recipe.rewards.judge)
     times = num_evaluations(recipe.rl.num_steps, evaluation.every)
     audit = evaluation.audit_judge
     return JudgeCalls(
@@ -91,5 +101,5 @@ def judge_calls(recipe: Recipe) -> JudgeCalls:
         per_evaluation=per_evaluation,
         num_evaluations=times,
         per_run=_least(per_step * recipe.rl.num_steps, per_run) + per_evaluation * times,
-        audit=games * (1 if is_symmetric(audit) else 2) if audit else 0,
+        audit=games * calls_in(True, audit) if audit else 0,
     )

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING
 from recipes.bounds import calls_per_match, judge_calls
 from rewards.config import TournamentRewards
 from rewards.gate_config import LengthGate, gate_fields, gate_name
-from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, VerdictTokensJudge, can_rank
+from rewards.judge_config import (
+    EmbeddingJudge,
+    JudgeConfig,
+    LikelihoodJudge,
+    PanelJudge,
+    ProgramJudge,
+    RewardModelJudge,
+    SingleJudge,
+    VerdictTokensJudge,
+    can_rank,
+)
+from rewards.program_config import reference_field
 from rewards.topologies.least import least_matches
 from rewards.topology_config import KWise, prior_key
 from rl.zero import stage_fault
@@ -124,7 +135,8 @@ def cpu_faults(recipe: Recipe) -> Iterator[Fault]:
 def judging(recipe: Recipe) -> Iterator[Fault]:
     audit = recipe.evaluation.audit_judge
     if audit is not None:
-        yield from _judge_faults(recipe, audit, ("evaluation", "audit_judge"))
+        for path, judge in _members(audit, ("evaluation", "audit_judge")):
+            yield from _judge_faults(recipe, judge, path)
     for index, gate in enumerate(recipe.rewards.gates):
         if isinstance(gate, LengthGate) and gate.min_words > gate.max_words:
             rule = f"is more than max_words {gate.max_words}; no answer could pass"
@@ -135,8 +147,9 @@ def judging(recipe: Recipe) -> Iterator[Fault]:
     rewards = recipe.rewards
     if not isinstance(rewards, TournamentRewards):
         return
-    yield from _judge_faults(recipe, rewards.judge, ("rewards", "judge"))
-    yield from _ranking_faults(recipe, rewards)
+    for path, judge in _members(rewards.judge, ("rewards", "judge")):
+        yield from _judge_faults(recipe, judge, path)
+        yield from _ranking_faults(recipe, rewards, judge, path)
     least = _least_verdicts(rewards, recipe.rollouts.group_size)
     if rewards.min_verdicts > least:
         rule = f"an early loser of this topology gets only {least}, and would never be scored; lower it"
@@ -159,7 +172,20 @@ def prior(recipe: Recipe) -> Iterator[Fault]:
             yield ("rewards", "topology", key), rule
 
 
-def _judge_faults(recipe: Recipe, judge: JudgeConfig, path: KeyPath) -> Iterator[Fault]:
+def _members(judge: JudgeConfig, path: KeyPath) -> Iterator[tuple[KeyPath, SingleJudge]]:
+    """The judge, or the members of a panel, with the key of each."""
+    if not isinstance(judge, PanelJudge):
+        yield path, judge
+        return
+    for number, member in enumerate(judge.members):
+        yield (*path, "members", number, "judge"), member.judge
+
+
+def _judge_faults(recipe: Recipe, judge: SingleJudge, path: KeyPath) -> Iterator[Fault]:
+    if isinstance(judge, RewardModelJudge):
+        longest = recipe.rollouts.max_prompt_tokens + recipe.rollouts.max_tokens
+        if judge.max_tokens < longest:
+            yield (*path, "max_tokens"), f"the judge reads prompt and answer, up to {longest} tokens; raise it"
     if not isinstance(judge, VerdictTokensJudge):
         return
     first, second = judge.choices
@@ -175,9 +201,9 @@ def _judge_faults(recipe: Recipe, judge: JudgeConfig, path: KeyPath) -> Iterator
         yield (*path, "max_model_len"), rule
 
 
-def _ranking_faults(recipe: Recipe, rewards: TournamentRewards) -> Iterator[Fault]:
+def _ranking_faults(recipe: Recipe, rewards: TournamentRewards, judge: SingleJudge, path: KeyPath) -> Iterator[Fault]:
     """A topology of slates needs a judge that ranks, and one that can name and read as many answers at once."""
-    topology, judge, rollouts = rewards.topology, rewards.judge, recipe.rollouts
+    topology, rollouts = rewards.topology, recipe.rollouts
     if not isinstance(topology, KWise):
         return
     if not can_rank(judge):
@@ -191,17 +217,17 @@ def _ranking_faults(recipe: Recipe, rewards: TournamentRewards) -> Iterator[Faul
     shown = min(topology.k, rollouts.group_size)
     labels = [label.strip() for label in judge.labels]
     if not all(labels) or len(set(labels)) < len(labels):
-        yield ("rewards", "judge", "labels"), "the labels must be different and not empty"
+        yield (*path, "labels"), "the labels must be different and not empty"
     if len(labels) < shown:
         rule = f"rewards.topology ranks {shown} answers in one call and needs a label for each; give more, or lower k"
-        yield ("rewards", "judge", "labels"), rule
+        yield (*path, "labels"), rule
     needed = rollouts.max_prompt_tokens + shown * rollouts.max_tokens
     if judge.max_model_len < needed:
         rule = (
             f"rewards.topology.k lets the judge read prompt and {shown} answers, up to {rollouts.max_prompt_tokens} + "
             f"{shown} x {rollouts.max_tokens} = {needed} tokens; raise it, or lower k or rollouts.max_tokens"
         )
-        yield ("rewards", "judge", "max_model_len"), rule
+        yield (*path, "max_model_len"), rule
 
 
 def _least_verdicts(rewards: TournamentRewards, group_size: int) -> int:
@@ -227,12 +253,16 @@ def named_fields(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     for index, gate in enumerate(recipe.rewards.gates):
         for key, name in gate_fields(gate):
             yield ("rewards", "gates", index, *key), name
-    judges: list[tuple[KeyPath, JudgeConfig | None]] = [(("evaluation", "audit_judge"), recipe.evaluation.audit_judge)]
+    judges: list[tuple[KeyPath, SingleJudge]] = []
+    if recipe.evaluation.audit_judge is not None:
+        judges += _members(recipe.evaluation.audit_judge, ("evaluation", "audit_judge"))
     if isinstance(recipe.rewards, TournamentRewards):
-        judges.append((("rewards", "judge"), recipe.rewards.judge))
+        judges += _members(recipe.rewards.judge, ("rewards", "judge"))
     for path, judge in judges:
         if isinstance(judge, EmbeddingJudge | LikelihoodJudge) and judge.reference_field is not None:
             yield (*path, "reference_field"), judge.reference_field
+        if isinstance(judge, ProgramJudge) and (field := reference_field(judge.by)) is not None:
+            yield (*path, "by", "reference_field"), field
 
 
 CHECKS: tuple[Callable[[Recipe], Iterator[Fault]], ...] = (

@@ -1,7 +1,7 @@
 """Rubric files: a judge's `rubric: file.yaml` becomes what stands in that file, each value with its own line.
 
-So the file is checked like the recipe, by the same schema and with the same messages, and the resolved recipe that a run
-stores holds the whole rubric: a run resumes with the rubric that it began with.
+So the file is checked like the recipe, by the same schema and with the same messages; and the resolved recipe that a
+run stores holds the whole rubric, so that it resumes with the one that it began with.
 """
 
 from __future__ import annotations

@@ -14,12 +14,15 @@ import asyncio
 from collections.abc import Sequence
 
 from rewards.aggregators import build_aggregator, reward_unit
+from rewards.asking import Asker
 from rewards.batch_rounds import all_or_none
 from rewards.budget import Purse, hand_on
 from rewards.calling import Caller
 from rewards.config import CallBudget, TournamentRewards
 from rewards.game import build_game
 from rewards.gate_rewards import apply_factors, merge_gated, soft_factor
+from rewards.judges.panel import Panel
+from rewards.merging import merged_log
 from rewards.rubrics.win_rates import criterion_win_rates
 from rewards.tournament import PriorScorer, Tournament
 from rewards.types import (
@@ -35,6 +38,9 @@ from rewards.types import (
     SoftGate,
     Strengths,
 )
+
+PANEL = "panel"
+"""Key of a panel's reputations beside the aggregator's own in what is carried."""
 
 
 class Arena:
@@ -71,23 +77,42 @@ class Arena:
         groups_per_step: int | None = None,
         calls_spent: int = 0,
     ) -> None:
+        self._panel = judge if isinstance(judge, Panel) else None
         self.prior = prior
-        """The aggregator's memory: plain JSON, for checkpoints."""
         self._config = config
-        self._symmetric = judge.symmetric
         self._gates = tuple(gates)
         self._soft_weights = {gate.name: gate.weight for gate in self._gates if isinstance(gate, SoftGate)}
         self._seed = seed
         self._carry_prior = carry_prior
         self._prior_scorer = prior_scorer
         self._aggregator = build_aggregator(config.aggregator, min_verdicts=config.min_verdicts)
-        caller = Caller(judge, config.calls, limiter or asyncio.Semaphore(config.calls.max_concurrency))
-        self._game = build_game(config, judge, caller, on_call)
+        limiter = limiter or asyncio.Semaphore(config.calls.max_concurrency)
+        self._asker = Asker(
+            judge,
+            lambda one: Caller(one, config.calls, limiter),
+            orders=config.orders,
+            close_margin=config.close_margin,
+            merge=config.merge,
+        )
+        self._game = build_game(config, self._asker, on_call)
         self._budget = config.budget if groups_per_step is not None else CallBudget()
         self._purse = Purse(self._budget, groups=groups_per_step or 1, spent=calls_spent)
-        self._calls_per_item = 2 if config.orders == "both" and not judge.symmetric else 1
+        self._calls_per_item = self._asker.calls_per_item
         self._tournaments: dict[GroupKey, Tournament] = {}
         self._tasks: dict[GroupKey, asyncio.Task[None]] = {}
+        self._tests: dict[GroupKey, asyncio.Task[list[tuple[str, bool]]]] = {}
+
+    @property
+    def prior(self) -> Prior | None:
+        """The aggregator's memory, and a panel's reputations beside it: plain JSON, for checkpoints."""
+        state = self._panel.state if self._panel is not None else None
+        return self._prior if state is None else {**(self._prior or {}), PANEL: state}
+
+    @prior.setter
+    def prior(self, prior: Prior | None) -> None:
+        if self._panel is not None and prior is not None and PANEL in prior:
+            self._panel.state = prior[PANEL]
+        self._prior = {name: value for name, value in prior.items() if name != PANEL} or None if prior else prior
 
     async def open(self, key: GroupKey, prompt: Prompt, num_candidates: int) -> None:
         """A group begins. Raises RunStopped where the run's budget of calls is spent."""
@@ -102,6 +127,9 @@ class Arena:
         if max_items is not None and self._game.topology.max_matches(num_candidates) <= max_items:
             max_items = None
         self._tasks[key] = asyncio.create_task(self._game.play(tournament, max_items), name=f"tournament {key}")
+        if self._carry_prior and self._panel is not None and self._panel.calibration is not None:
+            drawn = self._panel.calibration.draw(key, self._seed)
+            self._tests[key] = asyncio.create_task(self._asker.test(drawn, self._seed), name=f"calibration {key}")
 
     async def add(self, key: GroupKey, index: int, candidate: Candidate) -> None:
         """A rollout has finished. ValueError refuses an unknown or closed group and a slot that came before."""
@@ -120,7 +148,8 @@ class Arena:
         if not keys:
             return {}
         try:
-            done, _ = await asyncio.wait([self._tasks[key] for key in keys], return_when=asyncio.FIRST_EXCEPTION)
+            waited = [*(self._tasks[key] for key in keys), *(self._tests[key] for key in keys if key in self._tests)]
+            done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
                 task.result()
         except BaseException:
@@ -129,15 +158,19 @@ class Arena:
         tournaments = [self._tournaments[key] for key in keys]
         for key in keys:
             del self._tasks[key]
+        answers = [answer for key in keys if key in self._tests for answer in self._tests.pop(key).result()]
         await self._game.finish(tournaments, lambda: self._calls_left(tournaments))
         await self._hand_on(tournaments)
         for key in keys:
             del self._tournaments[key]
-        self._purse.close_step(sum(tournament.num_calls for tournament in tournaments))
-        logs = [tournament.log(self._game.kind, self._symmetric) for tournament in tournaments]
-        fitted, prior = await asyncio.to_thread(self._aggregator.fit, logs, self.prior)
+        self._purse.close_step(sum(tournament.num_calls for tournament in tournaments) + len(answers))
+        logs = [tournament.log(self._game.kind, self._asker.symmetric) for tournament in tournaments]
+        scored = [merged_log(log, self._config.merge) for log in logs]
+        fitted, prior = await asyncio.to_thread(self._aggregator.fit, scored, self._prior)
         if self._carry_prior:
-            self.prior = prior
+            self._prior = prior
+            if self._panel is not None:
+                await asyncio.to_thread(self._panel.learn, logs, answers)
         return {
             tournament.key: self._score(tournament, strengths)
             for tournament, strengths in zip(tournaments, fitted, strict=True)
@@ -176,8 +209,9 @@ class Arena:
 
     async def stop(self) -> None:
         """Cancels all tournaments and forgets them; no task of ours is left."""
-        tasks, tournaments = list(self._tasks.values()), list(self._tournaments.values())
+        tasks, tournaments = [*self._tasks.values(), *self._tests.values()], list(self._tournaments.values())
         self._tasks.clear()
+        self._tests.clear()
         self._tournaments.clear()
         for task in tasks:
             task.cancel()

@@ -12,19 +12,17 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from rewards.calling import Caller
-from rewards.seating import Orders
+from rewards.asking import Asker
+from rewards.merging import merged_log
 from rewards.topologies.ordering import unplayed
 from rewards.tournament import Tournament
-from rewards.types import BatchTopology, CallHandler, Judge, Pairing, TournamentState
+from rewards.types import BatchTopology, CallHandler, Pairing, TournamentState
 
 
 async def play_rounds(
     topology: BatchTopology,
     tournaments: Sequence[Tournament],
-    judge: Judge,
-    caller: Caller,
-    orders: Orders,
+    asker: Asker,
     on_call: CallHandler | None,
     *,
     calls_left: Callable[[], int | None],
@@ -34,19 +32,18 @@ async def play_rounds(
     Args:
         calls_left: what the step may still spend; None: no bound but the topology's own.
     """
-    calls_per_match = 2 if orders == "both" and not judge.symmetric else 1
     while True:
         plan = await asyncio.to_thread(
             topology.next_round,
             [tournament.state for tournament in tournaments],
-            [tournament.log(judge.kind, judge.symmetric) for tournament in tournaments],
-            calls_per_match=calls_per_match,
+            [merged_log(tournament.log(asker.kind, asker.symmetric), asker.merge) for tournament in tournaments],
+            calls_per_match=asker.calls_per_item,
             calls_left=calls_left(),
         )
         if not any(plan):
             return
         await all_or_none(
-            tournament.play(partial(_named, pairings), judge, caller, orders, on_call)
+            tournament.play(partial(_named, pairings), asker, on_call)
             for tournament, pairings in zip(tournaments, plan, strict=True)
             if pairings
         )

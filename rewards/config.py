@@ -8,9 +8,10 @@ from pydantic import Field, model_validator
 
 from rewards.aggregator_config import AggregatorConfig, EmpiricalBayes
 from rewards.gate_config import GateConfig
-from rewards.judge_config import JudgeConfig
+from rewards.judge_config import JudgeConfig, verdict_of
 from rewards.strict import ImportPath, StrictModel
-from rewards.topology_config import Adaptive, RoundRobin, TopologyConfig
+from rewards.topology_config import Adaptive, KWise, RoundRobin, TopologyConfig
+from rewards.types import Merge, Orders
 
 
 class CallLimits(StrictModel):
@@ -47,10 +48,17 @@ class TournamentRewards(StrictModel):
     judge: JudgeConfig
     topology: TopologyConfig = RoundRobin()
     aggregator: AggregatorConfig = EmpiricalBayes()
-    orders: Literal["first", "random", "both"] = "both"
-    """`first`: the lower index is shown first; `random`: seeded coin per match; `both`: two calls per match.
+    orders: Orders = "both"
+    """`first`: the lower index is shown first; `random`: seeded coin per match; `both`: two calls per match;
+    `both_if_close`: one by the coin, and the other order too where the first verdict is close to a tie.
 
     A slate of `k_wise` likewise: ascending, shuffled, or ascending and reversed."""
+    close_margin: Annotated[float, Field(gt=0)] | None = None
+    """Of `both_if_close`: how far from a tie is close. A probability from one half, default 0.25; a score from 0 in the
+    judge's own units, to be stated; a hard verdict is close when it is a tie."""
+    merge: Merge = "sum"
+    """Two orders of a match, when they are scored. `sum`: each verdict counts. `agree_else_tie`: verdicts that do not
+    name one winner count as ties. The match log keeps what was said, and evaluation goes by the mean of both."""
     prior_scorer: ImportPath | None = None
     """`(prompt, candidate) -> float`, cheap and sync, higher is better: what topologies that seed by `prior` go by."""
     gates: tuple[GateConfig, ...] = ()
@@ -60,6 +68,21 @@ class TournamentRewards(StrictModel):
     budget: CallBudget = CallBudget()
     max_calls_per_step: Annotated[int, Field(ge=1)] | None = None
     """Refuses a recipe whose upper bound of judge calls per step is above this."""
+
+    @model_validator(mode="after")
+    def _orders_fit(self) -> Self:
+        close, kind = self.orders == "both_if_close", verdict_of(self.judge)
+        if isinstance(self.topology, KWise) and (close or self.merge != "sum"):
+            raise ValueError("orders, merge: k_wise ranks slates, in `first`, `random` or `both` orders and by `sum`")
+        if self.close_margin is not None and (not close or kind == "hard"):
+            raise ValueError(
+                "close_margin: belongs to `both_if_close` and verdicts that are no wins or ties; leave it out"
+            )
+        if close and kind == "score" and self.close_margin is None:
+            raise ValueError("close_margin: state what is close in the units of this judge's scores")
+        if self.close_margin is not None and kind == "probability" and self.close_margin > 0.5:
+            raise ValueError("close_margin: a probability is at most 0.5 away from one half; `both` asks always")
+        return self
 
     @model_validator(mode="after")
     def _one_budget_per_group(self) -> Self:

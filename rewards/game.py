@@ -6,8 +6,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rewards.asking import Asker
 from rewards.batch_rounds import play_rounds
-from rewards.calling import Caller
 from rewards.config import TournamentRewards
 from rewards.errors import UserError
 from rewards.introduce import introduce
@@ -29,15 +29,13 @@ class Game:
     finish: Callable[[Sequence[Tournament], Callable[[], int | None]], Coroutine[Any, Any, None]]
 
 
-def build_game(
-    config: TournamentRewards, judge: Judge | ListJudge, caller: Caller, on_call: CallHandler | None
-) -> Game:
-    """How the recipe's topology is played with this judge.
+def build_game(config: TournamentRewards, asker: Asker, on_call: CallHandler | None) -> Game:
+    """How the recipe's topology is played with the judge that `asker` asks.
 
     Raises:
         UserError: the topology names slates and the judge cannot rank, or the other way round.
     """
-    topology = build_topology(config.topology)
+    topology, judge = build_topology(config.topology), asker.judge
 
     async def nothing(tournaments: Sequence[Tournament], calls_left: Callable[[], int | None]) -> None:
         pass
@@ -48,26 +46,22 @@ def build_game(
                 f"rewards.topology {config.topology.kind} ranks several answers in one call, and judge {judge.name} "
                 "only compares two; choose a judge that ranks, or another topology"
             )
-        ranker = judge
 
         def play_slates(tournament: Tournament, max_items: int | None) -> Coroutine[Any, Any, None]:
-            return tournament.play_slates(
-                topology.playable, ranker, caller, config.orders, on_call, max_items=max_items
-            )
+            return tournament.play_slates(topology.playable, asker, on_call, max_items=max_items)
 
         return Game("hard", topology, play_slates, nothing)
     if not isinstance(judge, Judge):
         raise UserError(
             f"rewards.topology {config.topology.kind} plays pairs, and judge {judge.name} only ranks; choose k_wise"
         )
-    pairs = judge
 
     async def play(tournament: Tournament, max_items: int | None) -> None:
-        await introduce(pairs, tournament)
-        await tournament.play(topology.playable, pairs, caller, config.orders, on_call, max_items=max_items)
+        await introduce(judge, tournament)
+        await tournament.play(topology.playable, asker, on_call, max_items=max_items)
 
     async def rounds(tournaments: Sequence[Tournament], calls_left: Callable[[], int | None]) -> None:
         if isinstance(topology, BatchTopology):
-            await play_rounds(topology, tournaments, pairs, caller, config.orders, on_call, calls_left=calls_left)
+            await play_rounds(topology, tournaments, asker, on_call, calls_left=calls_left)
 
     return Game(judge.kind, topology, play, rounds)

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rewards.judges.panel import Panel
 from rewards.seating import stable_hash
 from rewards.tournament import Tournament
 from rewards.types import Acquainted, Candidate
 
 
 async def introduce(judge: object, tournament: Tournament) -> None:
-    """Returns at once for a judge that wants to see nobody. A group without two members is introduced to nobody."""
-    if not isinstance(judge, Acquainted) or not await judge.wants_members(tournament.prompt):
-        return
-    await tournament.complete()
-    state = tournament.state
-    members = three_of(tournament.candidates, state.prior_scores, state.seed)
-    if len(members) > 1:
-        judge.meet(tournament.prompt, members)
+    """Returns at once for a judge that wants to see nobody. A group without two members is introduced to nobody.
+
+    Each judge of a panel is asked by itself.
+    """
+    for one in judge.members if isinstance(judge, Panel) else (judge,):
+        if not isinstance(one, Acquainted) or not await one.wants_members(tournament.prompt):
+            continue
+        await tournament.complete()
+        state = tournament.state
+        members = three_of(tournament.candidates, state.prior_scores, state.seed)
+        if len(members) > 1:
+            one.meet(tournament.prompt, members)
 
 
 def three_of(candidates: Mapping[int, Candidate], prior_scores: Mapping[int, float], seed: int) -> list[Candidate]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from rewards.endpoint_config import EndpointConfig
+from rewards.program_config import Program
 from rewards.rubric_config import RubricJudge
 from rewards.strict import ImportPath, StrictModel
+from rewards.types import VerdictKind
 
 
 class EmbeddingJudge(StrictModel):
@@ -38,7 +41,12 @@ class LikelihoodJudge(StrictModel):
 
 
 class VerdictTokensJudge(StrictModel):
-    """A causal model reads prompt, criteria and both answers; its logit difference of two verdict tokens is a score."""
+    """A causal model reads prompt, criteria and both answers; its logit difference of two verdict tokens is a score.
+
+    `verdict: probability` reads the difference as the logit of a probability, sigmoid(difference / temperature), and
+    that is a claim: of the verdicts at 0.8, four in five are right. A model's own difference seldom is calibrated. The
+    temperature that makes it so is the one that makes known outcomes likeliest; without it leave the verdict a score.
+    """
 
     kind: Literal["verdict_tokens"]
     model: str
@@ -54,6 +62,17 @@ class VerdictTokensJudge(StrictModel):
     """One-token names of the answers of such a call, in the order shown."""
     max_model_len: Annotated[int, Field(ge=64, le=1_048_576)] = 2048
     kv_cache_gib: Annotated[float, Field(gt=0, le=4096)] = 1.0
+    verdict: Literal["score", "probability"] = "score"
+    temperature: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Of `verdict: probability`, fitted on answers whose better one is known; above 1 makes the judge less sure."""
+
+    @model_validator(mode="after")
+    def _a_probability_is_calibrated(self) -> Self:
+        if (self.verdict == "probability") != (self.temperature is not None):
+            raise ValueError(
+                "temperature: state it with `verdict: probability`, and only there; 1.0 takes the model's own word"
+            )
+        return self
 
 
 class PythonJudge(StrictModel):
@@ -71,13 +90,160 @@ class PythonJudge(StrictModel):
     """The class has a method `rank` for several answers at once."""
 
 
-JudgeConfig = Annotated[
-    EmbeddingJudge | LikelihoodJudge | VerdictTokensJudge | PythonJudge | RubricJudge, Field(discriminator="kind")
+class ChatJudge(StrictModel):
+    """A model behind an OpenAI-compatible endpoint reads prompt, criteria and answers, reasons, and gives a verdict."""
+
+    kind: Literal["chat"]
+    endpoint: EndpointConfig
+    reply: Literal["winner", "probability", "scores"] = "winner"
+    """What it is asked for. winner: one of the two, or tie, a hard verdict. probability: that the answer shown first
+    is better, by the model's own word. scores: a number for each; their difference is a score."""
+    criteria: str = "Which answer is better?"
+    votes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Replies to one question, with seeds of their own; those that fail are missing."""
+    merge_votes: Literal["mean", "majority"] = "mean"
+    """mean: of the votes; for winners the share of votes, a probability. majority: the winner of most, hard."""
+    template: str | None = None
+    """Name of a prompt template in `rewards/templates/`, or the path of one; default: `chat_` and `reply`."""
+    list_template: str = "chat_list"
+    """The same for several answers in one call (topology k_wise); its paragraph with {answer} is repeated."""
+
+    @model_validator(mode="after")
+    def _votes_can_differ(self) -> Self:
+        if self.votes > 1 and self.endpoint.temperature == 0.0:
+            raise ValueError("votes: at endpoint.temperature 0 all votes are one; raise the temperature, or vote once")
+        return self
+
+    @property
+    def verdict(self) -> VerdictKind:
+        if self.votes > 1 and self.merge_votes == "majority":
+            return "hard"
+        if self.reply == "winner":
+            return "probability" if self.votes > 1 else "hard"
+        return "probability" if self.reply == "probability" else "score"
+
+
+class RewardModelJudge(StrictModel):
+    """A reward model reads prompt and answer, each answer once. Symmetric; verdicts are scores."""
+
+    kind: Literal["reward_model"]
+    model: str
+    """Directory, or `package:NAME`, with a chat template. Runs on CPU, in the driver."""
+    head: Literal["scalar", "preference_embedding"] = "scalar"
+    """scalar: a sequence classifier with one output (Bradley-Terry). preference_embedding: a general preference model
+    (GPM), whose preferences may go round in circles."""
+    max_tokens: Annotated[int, Field(ge=8, le=1_048_576)] = 2048
+    """Prompt and answer together, in tokens of the reward model; what is longer gets no verdict."""
+
+
+class ProgramJudge(StrictModel):
+    """A measure without a model: the answer that measures higher wins. Symmetric."""
+
+    kind: Literal["program"]
+    by: Program
+    verdict: Literal["hard", "score"] = "hard"
+    """hard: who measures higher, equal measures tie. score: the difference of the measures."""
+
+
+SingleJudge = Annotated[
+    EmbeddingJudge
+    | LikelihoodJudge
+    | VerdictTokensJudge
+    | PythonJudge
+    | ChatJudge
+    | RubricJudge
+    | RewardModelJudge
+    | ProgramJudge,
+    Field(discriminator="kind"),
 ]
+
+
+class PanelMember(StrictModel):
+    judge: SingleJudge
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.:/-]{0,63}$")] | None = None
+    """How the match log calls it; default: the judge's own name. Names of a panel differ."""
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """What its verdicts count, in plain verdicts."""
+
+
+class CalibrationPairs(StrictModel):
+    """Pairs whose better answer is known, put to every member among the others; they are in no match log."""
+
+    file: str
+    """JSON Lines with the texts `prompt`, `better`, `worse`."""
+    per_group: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """How many for each group; a fraction is drawn by lot. Each is one call of each member."""
+
+
+class Reputation(StrictModel):
+    """Members' weights follow from how often they are right (ours, after Fortytwo, arXiv 2510.24801).
+
+    Right is a verdict on a pair that agrees with what the others together say of it, or with a calibration pair's known
+    answer. r = right / all, decayed; the weight is multiplied by 2 r - 1, which is 0 for a coin, at least `floor`; the
+    panel's total weight stays what the recipe says.
+    """
+
+    decay: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """What earlier steps count, per step."""
+    floor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    prior_verdicts: Annotated[float, Field(gt=0)] = 20.0
+    """Every member starts as if so many of its verdicts were known, all of them right."""
+    calibration: CalibrationPairs | None = None
+
+
+class PanelJudge(StrictModel):
+    """Several judges: each is asked about every match, and each verdict counts by its judge's weight.
+
+    All members give hard verdicts or probabilities (a hard one among them is a probability of 0, 0.5 or 1). Scores of
+    two judges have no common unit: a member that gives scores counts by their sign, as a hard verdict.
+    """
+
+    kind: Literal["panel"]
+    members: Annotated[tuple[PanelMember, ...], Field(min_length=2, max_length=16)]
+    reputation: Reputation | None = None
+    """None: weights stay as they are."""
+
+    @property
+    def verdict(self) -> VerdictKind:
+        return "probability" if any(verdict_of(m.judge) == "probability" for m in self.members) else "hard"
+
+
+JudgeConfig = Annotated[
+    EmbeddingJudge
+    | LikelihoodJudge
+    | VerdictTokensJudge
+    | PythonJudge
+    | ChatJudge
+    | RubricJudge
+    | RewardModelJudge
+    | ProgramJudge
+    | PanelJudge,
+    Field(discriminator="kind"),
+]
+
+
+def single_judges(judge: JudgeConfig) -> tuple[SingleJudge, ...]:
+    """The members of a panel; else the judge itself."""
+    return tuple(member.judge for member in judge.members) if isinstance(judge, PanelJudge) else (judge,)
+
+
+def verdict_of(judge: JudgeConfig) -> VerdictKind:
+    """What the judge's number means."""
+    return "score" if isinstance(judge, EmbeddingJudge | LikelihoodJudge | RewardModelJudge) else judge.verdict
+
+
+def is_symmetric(judge: JudgeConfig) -> bool:
+    """Whether no verdict can depend on the order, so that the judge is asked once per match whatever the orders."""
+    if isinstance(judge, PanelJudge):
+        return all(map(is_symmetric, single_judges(judge)))
+    if isinstance(judge, PythonJudge):
+        return judge.symmetric
+    return isinstance(judge, EmbeddingJudge | LikelihoodJudge | RewardModelJudge | ProgramJudge)
 
 
 def can_rank(judge: JudgeConfig) -> bool:
     """Whether it can place several answers in one call, as topology k_wise asks."""
-    if isinstance(judge, RubricJudge):
-        return False
-    return not isinstance(judge, PythonJudge) or judge.ranks
+    return all(
+        not isinstance(one, RubricJudge) and (not isinstance(one, PythonJudge) or one.ranks)
+        for one in single_judges(judge)
+    )

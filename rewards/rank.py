@@ -21,10 +21,9 @@ from rewards.arena import Arena
 from rewards.config import CallLimits, TournamentRewards
 from rewards.errors import JudgeFailure, UserError
 from rewards.judge_config import PythonJudge
-from rewards.seating import Orders
 from rewards.strict import StrictModel, config_kinds
 from rewards.topology_config import TopologyConfig, prior_key
-from rewards.types import Candidate, GroupKey, GroupScore, Prior, Prompt, Verdict, VerdictKind
+from rewards.types import Candidate, GroupKey, GroupScore, Orders, Prior, Prompt, Verdict, VerdictKind
 
 CompareValue = float | None
 Compare = Callable[[int, int], CompareValue | Awaitable[CompareValue]]

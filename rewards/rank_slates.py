@@ -13,8 +13,7 @@ from rewards.arena import Arena
 from rewards.errors import JudgeFailure, UserError
 from rewards.judges.python import as_places
 from rewards.rank import make_config, rank_in_arena, run
-from rewards.seating import Orders
-from rewards.types import Candidate, GroupScore, Places, Prior, Prompt
+from rewards.types import Candidate, GroupScore, Orders, Places, Prior, Prompt
 
 PlacesGiven = Sequence[int] | None
 Rank = Callable[[tuple[int, ...]], PlacesGiven | Awaitable[PlacesGiven]]

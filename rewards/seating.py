@@ -8,13 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Literal
 
 import numpy as np
 
-from rewards.types import Pairing, Ranking, Slate
-
-Orders = Literal["first", "random", "both"]
+from rewards.types import Orders, Pairing, Ranking, Slate
 
 
 def pair_seats(pairing: Pairing, orders: Orders, symmetric: bool, seed: int) -> list[tuple[int, int]]:

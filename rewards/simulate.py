@@ -12,11 +12,11 @@ import numpy as np
 
 from rewards.aggregators.laplace import sigmoid
 from rewards.aggregators.votes import FloatArray
-from rewards.seating import Orders
 from rewards.types import (
     Call,
     Match,
     MatchLog,
+    Orders,
     Pairing,
     Topology,
     TournamentState,
@@ -110,6 +110,8 @@ def play(
 
 def draw_seats(pairing: Pairing, orders: Orders, symmetric: bool, rng: np.random.Generator) -> list[tuple[int, int]]:
     """Who is shown first and second in each call of a match."""
+    if orders == "both_if_close":
+        raise ValueError("simulated judges are asked first, random or both")
     forward, backward = (pairing.a, pairing.b), (pairing.b, pairing.a)
     if symmetric or orders == "first":
         return [forward]

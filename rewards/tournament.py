@@ -3,7 +3,7 @@
 add --gates (a task where one waits)--+
 close ----wake---------+<-------------+
                        v
-call finished --wake--> play(), play_slates(): results -> playable(state) -> one task per call -> (Caller, limiter)
+call finished --wake--> play(), play_slates(): results -> playable(state) -> one task per call (asking.py)
                           |
                           +-- returns when nobody else arrives, nothing is in flight and nothing is playable
 """
@@ -16,20 +16,18 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
+from rewards.asking import Asker
 from rewards.budget import Quota, members_of
-from rewards.calling import Caller
 from rewards.errors import UserError
 from rewards.gates.examine import Examination, examine
 from rewards.play_loop import play_loop
-from rewards.seating import Orders, merged_tiers, pair_seats, slate_orders, stable_hash
+from rewards.seating import merged_tiers, stable_hash
 from rewards.types import (
     AnyGate,
     Call,
     CallHandler,
     Candidate,
     GroupKey,
-    Judge,
-    ListJudge,
     Match,
     MatchLog,
     Pairing,
@@ -183,9 +181,7 @@ class Tournament:
     async def play(
         self,
         playable: Callable[[TournamentState], list[Pairing]],
-        judge: Judge,
-        caller: Caller,
-        orders: Orders,
+        asker: Asker,
         on_call: CallHandler | None,
         *,
         max_items: int | None = None,
@@ -206,29 +202,22 @@ class Tournament:
 
         def ask(pairing: Pairing) -> list[Coroutine[Any, Any, Call]]:
             self._asked[pairing] = None
-            return [
-                caller.call(
-                    self.prompt,
-                    (self._candidates[first], self._candidates[second]),
-                    (first, second),
-                    stable_hash(self._seed, pairing.a, pairing.b, pairing.round, first),
-                )
-                for first, second in pair_seats(pairing, orders, judge.symmetric, self._seed)
-            ]
+            return asker.first_calls(self.prompt, self._candidates, pairing, self._seed)
+
+        def more(pairing: Pairing, calls: Sequence[Call]) -> list[Coroutine[Any, Any, Call]]:
+            return asker.more_calls(self.prompt, self._candidates, pairing, calls, self._seed)
 
         def settle(pairing: Pairing, calls: tuple[Call, ...]) -> None:
             del self._asked[pairing]
             self._matches[pairing] = match = Match(pairing, calls)
-            self._results[pairing] = match.result(judge.kind)
+            self._results[pairing] = asker.result(match)
 
-        await play_loop(self._wake, look=look, ask=ask, told=self._teller(on_call), settle=settle)
+        await play_loop(self._wake, look=look, ask=ask, more=more, told=self._teller(on_call), settle=settle)
 
     async def play_slates(
         self,
         playable: Callable[[TournamentState], list[Slate]],
-        judge: ListJudge,
-        caller: Caller,
-        orders: Orders,
+        asker: Asker,
         on_call: CallHandler | None,
         *,
         max_items: int | None = None,
@@ -243,16 +232,7 @@ class Tournament:
 
         def ask(slate: Slate) -> list[Coroutine[Any, Any, Ranking]]:
             self._asked[slate] = None
-            return [
-                caller.rank(
-                    self.prompt,
-                    [self._candidates[slot] for slot in shown],
-                    slate,
-                    shown,
-                    stable_hash(self._seed, "slate", *shown, slate.round),
-                )
-                for shown in slate_orders(slate, orders, judge.symmetric, self._seed)
-            ]
+            return asker.rankings(self.prompt, self._candidates, slate, self._seed)
 
         def settle(slate: Slate, calls: tuple[Ranking, ...]) -> None:
             del self._asked[slate]

@@ -18,6 +18,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 VerdictKind = Literal["hard", "probability", "score"]
 """What a judge's number means: win/tie/loss, a calibrated probability, or an uncalibrated difference."""
 
+Orders = Literal["first", "random", "both", "both_if_close"]
+"""Who is shown first. `both_if_close` begins as `random`; the first verdict decides about the second order."""
+
+Merge = Literal["sum", "agree_else_tie"]
+"""How two orders are scored (`rewards/merging.py`)."""
+
 
 # --- what is ranked ---------------------------------------------------------------------------------------------
 
@@ -136,21 +142,24 @@ class Match:
 
     def values(self, kind: VerdictKind) -> list[float]:
         """The verdicts that exist, each seen from `pairing.a`. Failed calls are absent."""
-        seen: list[float] = []
+        return [value for value, _ in self._weighted(kind)]
+
+    def outcome(self, kind: VerdictKind) -> float | None:
+        """Both orders, and all judges, merged by their weighted mean, seen from `a`; None when every call failed."""
+        seen = self._weighted(kind)
+        total = sum(weight for _, weight in seen)
+        return sum(value * weight for value, weight in seen) / total if total > 0.0 else None
+
+    def _weighted(self, kind: VerdictKind) -> list[tuple[float, float]]:
+        seen: list[tuple[float, float]] = []
         for call in self.calls:
             value = call.verdict.value
             if value is None:
                 continue
-            if call.first == self.pairing.a:
-                seen.append(value)
-            else:
-                seen.append(-value if kind == "score" else 1.0 - value)
+            if call.first != self.pairing.a:
+                value = -value if kind == "score" else 1.0 - value
+            seen.append((value, call.weight))
         return seen
-
-    def outcome(self, kind: VerdictKind) -> float | None:
-        """Both orders merged by their mean, seen from `a`; None when every call failed."""
-        seen = self.values(kind)
-        return sum(seen) / len(seen) if seen else None
 
     def result(self, kind: VerdictKind) -> float | None:
         """Who won, as a topology needs it: 1 a, 0 b, 0.5 level, None missing."""

@@ -53,7 +53,10 @@ class Learner(Protocol):
 class TrainingSink(GroupSink, Protocol):
     """A sink whose aggregator remembers: `prior` goes into checkpoints."""
 
-    prior: Prior | None
+    @property
+    def prior(self) -> Prior | None: ...
+    @prior.setter
+    def prior(self, prior: Prior | None) -> None: ...
 
 
 class Store(Protocol):

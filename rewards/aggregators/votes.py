@@ -34,7 +34,7 @@ class VerdictTable:
 
     first_V, second_V: who was shown first and second. value_V: seen from the first, as the judge's kind says.
     weight_V: what a verdict counts, in plain verdicts. match_V: number of its match; both orders share one.
-    one_order: the judge can depend on the order and no match was asked in both.
+    one_order: the judge can depend on the order and some match was asked in only one.
     ranking_V: number in `rankings` of the ranking that a row was read out of, -1 for a verdict about a pair.
     """
 
@@ -103,7 +103,9 @@ def verdict_table(log: MatchLog, judge_weights: Mapping[str, float] | None = Non
     seats_V2 = columns[:, :2].astype(np.int64)
     if seats_V2.size and seats_V2.max() >= log.num_candidates:
         raise ValueError(f"a match log of {log.num_candidates} candidates has a call about candidate {seats_V2.max()}")
-    both_orders = any(call.first != match.calls[0].first for match in log.matches for call in match.calls)
+    both_orders = bool(log.matches) and all(
+        any(call.first != match.calls[0].first for call in match.calls) for match in log.matches
+    )
     return VerdictTable(
         num_candidates=log.num_candidates,
         kind=log.kind,
@@ -159,8 +161,9 @@ def batch_kind(tables: Sequence[VerdictTable]) -> VerdictKind:
 
 
 def asked_one_order(tables: Sequence[VerdictTable]) -> bool:
-    """True if the judge can depend on the order and no match of the batch was asked in both."""
-    return all(table.one_order for table in tables)
+    """True if the judge can depend on the order and some match of the batch was asked in only one."""
+    heard = [table for table in tables if len(table.first_V)]
+    return any(table.one_order for table in heard) if heard else all(table.one_order for table in tables)
 
 
 def probability_weight(votes: Sequence[Votes]) -> float:

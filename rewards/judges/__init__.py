@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from rewards.calibration import Calibration, load_pairs
 from rewards.chat_endpoint import ChatEndpoint
-from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, PythonJudge, VerdictTokensJudge
+from rewards.judge_config import (
+    ChatJudge,
+    EmbeddingJudge,
+    JudgeConfig,
+    LikelihoodJudge,
+    PanelJudge,
+    ProgramJudge,
+    PythonJudge,
+    RewardModelJudge,
+    VerdictTokensJudge,
+)
+from rewards.judges.chat import build_chat
 from rewards.judges.embedding import build_embedding
 from rewards.judges.likelihood import build_likelihood
+from rewards.judges.panel import Panel, build_panel
+from rewards.judges.program import build_program
 from rewards.judges.python import build_python
+from rewards.judges.reward_model import build_reward_model
 from rewards.judges.rubric import build_rubric
 from rewards.judges.verdict_tokens import build_verdict_tokens
 from rewards.rubric_config import RubricJudge
@@ -25,10 +40,10 @@ class Surroundings:
     """What a judge may need from whoever builds it."""
 
     token_scorer: TokenScorer | None
+    completer: Completer | None
     resolve_model: Callable[[str], Path]
     seed: int
     base_dir: Path | None
-    completer: Completer | None = None
     criteria_store: CriteriaStore | None = None
 
 
@@ -60,6 +75,35 @@ def _rubric(config: RubricJudge, around: Surroundings) -> Judge:
     )
 
 
+def _chat(config: ChatJudge, around: Surroundings) -> Judge:
+    completer = around.completer or ChatEndpoint(config.endpoint)
+    return build_chat(config, completer, seed=around.seed, base_dir=around.base_dir)
+
+
+def _reward_model(config: RewardModelJudge, around: Surroundings) -> Judge:
+    return build_reward_model(config, around.resolve_model(config.model))
+
+
+def _program(config: ProgramJudge, around: Surroundings) -> Judge:
+    return build_program(config)
+
+
+def _panel(config: PanelJudge, around: Surroundings) -> Judge:
+    judges = [BUILDERS[member.judge.kind](member.judge, around) for member in config.members]
+    return panel_of(config, judges, base_dir=around.base_dir)
+
+
+def panel_of(config: PanelJudge, judges: Sequence[Judge], *, base_dir: Path | None = None) -> Panel:
+    """A panel over judges that are open; it closes them.
+
+    Raises:
+        UserError: two members have one name, or the calibration pairs cannot be read.
+    """
+    known = config.reputation.calibration if config.reputation is not None else None
+    calibration = None if known is None else Calibration(load_pairs(known.file, base_dir), known.per_group)
+    return build_panel(config, judges, calibration)
+
+
 BUILDERS: Mapping[str, Callable[[Any, Surroundings], Judge]] = MappingProxyType(
     {
         "embedding": _embedding,
@@ -67,6 +111,10 @@ BUILDERS: Mapping[str, Callable[[Any, Surroundings], Judge]] = MappingProxyType(
         "verdict_tokens": _verdict_tokens,
         "python": _python,
         "rubric": _rubric,
+        "chat": _chat,
+        "reward_model": _reward_model,
+        "program": _program,
+        "panel": _panel,
     }
 )
 
@@ -75,26 +123,25 @@ def build_judge(
     config: JudgeConfig,
     *,
     token_scorer: TokenScorer | None = None,
+    completer: Completer | None = None,
     resolve_model: Callable[[str], Path] = Path,
     seed: int = 0,
     base_dir: Path | None = None,
-    completer: Completer | None = None,
     criteria_store: CriteriaStore | None = None,
 ) -> Judge:
     """The judge of a recipe. Whoever builds it closes it.
 
     Args:
         token_scorer: the causal model that a verdict_tokens judge asks; it stays the caller's.
+        completer: what a chat or rubric judge asks instead of its endpoint; the judge closes it.
         resolve_model: from a config's model name to its directory (`rollouts.models.resolve_model` knows packages and
             the hub); by itself this module takes directories only.
         seed: of the fences around the texts that a model reads.
         base_dir: where a template's relative path starts; default: the working directory.
-        completer: what a rubric judge asks instead of its endpoint; the judge closes it.
         criteria_store: where a rubric judge keeps the criteria of prompts; default: in memory.
 
     Raises:
-        UserError: model, template or plug-in are at fault.
+        UserError: model, template, plug-in, schema, endpoint's key or calibration pairs are at fault.
     """
-    return BUILDERS[config.kind](
-        config, Surroundings(token_scorer, resolve_model, seed, base_dir, completer, criteria_store)
-    )
+    around = Surroundings(token_scorer, completer, resolve_model, seed, base_dir, criteria_store)
+    return BUILDERS[config.kind](config, around)

@@ -1,8 +1,6 @@
 """The answer under which a causal model finds a reference text more likely wins.
 
-    compare --> strength(reference, answer), each worked out once --> ONE worker thread: a forward pass of the model
-    (compares of the same answer wait for the same future, and giving up on one takes it from no other; the event loop
-    stays free; a future that failed is forgotten, so that a retry asks the model again)
+    compare --> strength(reference, answer), each worked out once (`kept.py`): a forward pass of the model
 
 N answers cost N forward passes for their N(N-1)/2 matches. A judge of another kind than an embedding: it reads the
 answer as a hint and asks how much of the text the hint gives away. Ours.
@@ -10,22 +8,18 @@ answer as a hint and asks how much of the text the hint gives away. Ours.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
 from rewards.errors import JudgeFailure
 from rewards.judge_config import LikelihoodJudge
 from rewards.judges.causal_model import CausalModel
+from rewards.judges.kept import Kept
 from rewards.judges.places import places_of
 from rewards.judges.references import reference_of
 from rewards.types import Candidate, Places, Prompt, Verdict, VerdictKind
-
-MAX_KEPT = 4096
-"""Answers whose strength is kept; the oldest go first."""
 
 
 class TextModel(Protocol):
@@ -50,8 +44,7 @@ class Likelihood:
         self._model = model
         self._hint = hint
         self._reference_field = reference_field
-        self._strengths: dict[tuple[str, str], asyncio.Future[float]] = {}
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="likelihood-judge")
+        self._strengths: Kept[tuple[str, str], float] = Kept("likelihood-judge", self._mean_logprob)
 
     async def compare(self, prompt: Prompt, first: Candidate, second: Candidate) -> Verdict:
         """Raises:
@@ -66,33 +59,20 @@ class Likelihood:
         return Places(places_of(await self._logprobs(prompt, candidates)))
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._worker.shutdown, cancel_futures=True)
+        await self._strengths.close()
 
     async def _logprobs(self, prompt: Prompt, candidates: Sequence[Candidate]) -> list[float]:
         """Mean logprob per token of the reference after each candidate."""
         reference = reference_of(prompt, self._reference_field)
-        strengths = [asyncio.shield(self._strength(reference, candidate.text)) for candidate in candidates]
-        logprobs = await asyncio.gather(*strengths)
+        logprobs = await self._strengths.get([(reference, candidate.text) for candidate in candidates])
         if not all(map(math.isfinite, logprobs)):
             raise JudgeFailure("bad_reply", f"{self.name} gave logprobs that are not finite", retryable=False)
         return logprobs
 
-    def _strength(self, reference: str, answer: str) -> asyncio.Future[float]:
-        key = (reference, answer)
-        if key not in self._strengths:
-            # The answer goes in last and once, so braces in it stay text.
-            context = self._hint.replace("{answer}", answer.strip())
-            loop = asyncio.get_running_loop()
-            while len(self._strengths) >= MAX_KEPT:
-                del self._strengths[next(iter(self._strengths))]
-            strength = loop.run_in_executor(self._worker, self._model.mean_logprob, context, reference)
-            strength.add_done_callback(lambda done: self._forget_failed(key, done))
-            self._strengths[key] = strength
-        return self._strengths[key]
-
-    def _forget_failed(self, key: tuple[str, str], done: asyncio.Future[float]) -> None:
-        if (done.cancelled() or done.exception() is not None) and self._strengths.get(key) is done:
-            del self._strengths[key]
+    def _mean_logprob(self, pair: tuple[str, str]) -> float:
+        reference, answer = pair
+        # The answer goes in last and once, so braces in it stay text.
+        return self._model.mean_logprob(self._hint.replace("{answer}", answer.strip()), reference)
 
 
 def build_likelihood(config: LikelihoodJudge, directory: Path) -> Likelihood:

@@ -1,6 +1,6 @@
 """A causal model reads prompt, criteria and answers; how much it leans to each of a few words is what it says.
 
-two answers       log p(word for the first) - log p(word for the second)     a score
+two answers       log p(word for the first) - log p(word for the second)     a score, or by a temperature a probability
 up to 16 at once  log p(label is the best), higher is better                 places
 """
 
@@ -27,7 +27,8 @@ LIST_DATA = ("prompt",)
 
 
 class VerdictTokens:
-    """Verdict: log p(word for the first answer) - log p(word for the second), natural log, a score.
+    """Verdict: d = log p(word for the first answer) - log p(word for the second), natural log, a score; with a
+    temperature sigmoid(d / temperature), a probability.
 
     Small models lean to one seat: not symmetric, so that both orders are asked for. One model call per verdict.
     A slate is one model call too: the label that is likeliest to be the best is placed first, and so on down. It is
@@ -36,10 +37,10 @@ class VerdictTokens:
     Args:
         name: how the match log calls the judge.
         labels: one-token names of the answers of a slate, in the order shown; at least as many as it has.
+        temperature: what calibrates the judge; None: its number stays a score.
         seed: of the fences around the texts.
     """
 
-    kind: VerdictKind = "score"
     symmetric = False
 
     def __init__(
@@ -53,8 +54,11 @@ class VerdictTokens:
         choices: tuple[str, str],
         labels: tuple[str, ...],
         seed: int,
+        temperature: float | None = None,
     ):
         self.name = name
+        self.kind: VerdictKind = "score" if temperature is None else "probability"
+        self._temperature = temperature
         self._scorer = scorer
         self._template = template
         self._texts = {"criteria": criteria, "choice_first": choices[0].strip(), "choice_second": choices[1].strip()}
@@ -71,7 +75,10 @@ class VerdictTokens:
         ours, theirs = scores.logprobs
         if not math.isfinite(ours - theirs):
             raise JudgeFailure("bad_reply", f"log-probabilities {ours} and {theirs}", retryable=False)
-        return Verdict(ours - theirs, tokens_in=scores.tokens_in)
+        value = ours - theirs
+        if self._temperature is not None:
+            value = 0.5 + 0.5 * math.tanh(value / self._temperature / 2.0)  # the sigmoid that cannot overflow
+        return Verdict(value, tokens_in=scores.tokens_in)
 
     async def rank(self, prompt: Prompt, candidates: Sequence[Candidate]) -> Places:
         """Raises as `compare`."""
@@ -101,4 +108,5 @@ def build_verdict_tokens(
         choices=config.choices,
         labels=config.labels,
         seed=seed,
+        temperature=config.temperature,
     )

@@ -18,11 +18,14 @@ from recipes.schema import Recipe
 from recipes.yaml_text import dump_yaml
 from rewards.config import TournamentRewards
 from rewards.errors import UserError
-from rewards.judge_config import EmbeddingJudge
+from rewards.judge_config import EmbeddingJudge, JudgeConfig
+from rewards.strict import config_kinds
 from rewards.topology_config import RoundRobin
 from rollouts.config import FreeformTask, JsonlSource
 
 FULL = Path(__file__).parent / "data" / "full.yaml"
+
+JUDGES = ", ".join(repr(kind) for kind in config_kinds(JudgeConfig))
 
 MINIMAL = """\
 name: small
@@ -230,13 +233,12 @@ def test_an_override_that_is_not_yaml_is_refused() -> None:
         (
             "kind: embedding",
             "kind: embeding",
-            "10: rewards.judge.kind = 'embeding': kinds are 'embedding', 'likelihood', 'verdict_tokens', "
-            "'python'; did you mean 'embedding'?",
+            f"10: rewards.judge.kind = 'embeding': kinds are {JUDGES}; did you mean 'embedding'?",
         ),
         (
             "    kind: embedding\n    model: package:all-minilm-l6-v2",
             "    model: m",
-            "9: rewards.judge = {model: 'm'}: needs a `kind`: 'embedding', 'likelihood', 'verdict_tokens', 'python'",
+            f"9: rewards.judge = {{model: 'm'}}: needs a `kind`: {JUDGES}",
         ),
         ("rl:\n  num_steps: 3", "rl: 3", "12: rl = 3: must be a section of `key: value` lines"),
         ("rl:\n  num_steps: 3\n", "", "1: rl: required, but not given"),

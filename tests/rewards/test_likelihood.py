@@ -83,7 +83,7 @@ async def test_a_failure_is_not_kept() -> None:
 
 
 async def test_only_so_many_answers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rewards.judges.likelihood.MAX_KEPT", 2)
+    monkeypatch.setattr("rewards.judges.kept.MAX_KEPT", 2)
     model = Recorder()
     judge = Likelihood("j", model, hint="{answer}")
     first, second, third = (Candidate(str(n), "x" * n) for n in (1, 2, 3))

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from rewards.chat_tokens import _draw_sentinel, control_token_ids, encode_messages, encode_prompt
 from rewards.errors import UserError
 from rewards.judges.verdict_tokens import DATA, TEXTS
 from rewards.template import load_template
 from rewards.types import Message, Span
-from rollouts.chat import _draw_sentinel, control_token_ids, encode_messages, encode_prompt
 from rollouts.models import resolve_model
 from rollouts.tiny import build_tiny_tokenizer
 
