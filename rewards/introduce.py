@@ -16,9 +16,12 @@ from rewards.types import Acquainted, Candidate
 async def introduce(judge: object, tournament: Tournament) -> None:
     """Returns at once for a judge that wants to see nobody. A group without two members is introduced to nobody.
 
-    Each judge of a panel is asked by itself.
+    Each judge of a panel is asked by itself, and a judge that stands behind another (as its `judge`) is found there.
     """
-    for one in judge.members if isinstance(judge, Panel) else (judge,):
+    for member in judge.members if isinstance(judge, Panel) else (judge,):
+        one = member
+        while not isinstance(one, Acquainted) and hasattr(one, "judge"):
+            one = getattr(one, "judge")  # noqa: B009
         if not isinstance(one, Acquainted) or not await one.wants_members(tournament.prompt):
             continue
         await tournament.complete()
