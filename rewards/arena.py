@@ -15,7 +15,6 @@ from collections.abc import Sequence
 
 from rewards.aggregators import build_aggregator, reward_unit
 from rewards.asking import Asker
-from rewards.batch_rounds import all_or_none
 from rewards.budget import Purse, hand_on
 from rewards.calling import Caller
 from rewards.config import CallBudget, TournamentRewards
@@ -24,6 +23,7 @@ from rewards.gate_rewards import apply_factors, merge_gated, soft_factor
 from rewards.judges.panel import Panel
 from rewards.merging import merged_log
 from rewards.rubrics.win_rates import criterion_win_rates
+from rewards.together import all_or_none
 from rewards.tournament import PriorScorer, Tournament
 from rewards.types import (
     AnyGate,

@@ -6,7 +6,6 @@ calls --more_calls---> with `both_if_close`: the other order, of each judge whos
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +15,7 @@ from rewards.calling import Caller
 from rewards.judges.panel import Panel
 from rewards.merging import merged_match
 from rewards.seating import pair_seats, slate_orders, stable_hash
+from rewards.together import all_or_none
 from rewards.types import (
     Call,
     Candidate,
@@ -124,13 +124,10 @@ class Asker:
             outcome = Match(Pairing(0, 1), (call,)).outcome(self.kind)
             return None if outcome is None else (name, outcome > (0.0 if self.kind == "score" else 0.5))
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(one(name, pair, better_first))
-                for pair, better_first in pairs
-                for name in self.callers
-            ]
-        return [answer for task in tasks if (answer := task.result()) is not None]
+        answers = await all_or_none(
+            one(name, pair, better_first) for pair, better_first in pairs for name in self.callers
+        )
+        return [answer for answer in answers if answer is not None]
 
     def result(self, match: Match) -> float | None:
         """Who won, as a topology needs it: 1 a, 0 b, 0.5 level, None missing."""

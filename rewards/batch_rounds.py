@@ -8,12 +8,12 @@ tournaments, all complete and idle --> next_round(states, logs) --> one list of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from rewards.asking import Asker
 from rewards.merging import merged_log
+from rewards.together import all_or_none
 from rewards.topologies.ordering import unplayed
 from rewards.tournament import Tournament
 from rewards.types import BatchTopology, CallHandler, Pairing, TournamentState
@@ -47,17 +47,6 @@ async def play_rounds(
             for tournament, pairings in zip(tournaments, plan, strict=True)
             if pairings
         )
-
-
-async def all_or_none(plays: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Runs them side by side; the first exception cancels the others and surfaces when they are gone."""
-    playing = [asyncio.create_task(play) for play in plays]
-    try:
-        await asyncio.gather(*playing)
-    finally:
-        for task in playing:
-            task.cancel()
-        await asyncio.gather(*playing, return_exceptions=True)
 
 
 def _named(pairings: Sequence[Pairing], state: TournamentState) -> list[Pairing]:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rewards.together import all_or_none
 from rewards.types import AnyGate, Candidate, Prompt, SoftGate
 
 
@@ -47,14 +48,14 @@ def examine(gates: Sequence[AnyGate], prompt: Prompt, candidate: Candidate) -> E
 
 
 async def _wait(gates: Sequence[AnyGate], said: Sequence[Any]) -> Examination:
-    waiting = {index: asyncio.ensure_future(word) for index, word in enumerate(said) if inspect.isawaitable(word)}
-    try:
-        await asyncio.gather(*waiting.values())
-    finally:
-        for task in waiting.values():
-            task.cancel()
-        await asyncio.gather(*waiting.values(), return_exceptions=True)
-    return _examination(gates, [waiting[i].result() if i in waiting else word for i, word in enumerate(said)])
+    waiting = [index for index, word in enumerate(said) if inspect.isawaitable(word)]
+    results = await all_or_none(said[i] if inspect.iscoroutine(said[i]) else _result(said[i]) for i in waiting)
+    settled = dict(zip(waiting, results, strict=True))
+    return _examination(gates, [settled.get(index, word) for index, word in enumerate(said)])
+
+
+async def _result(word: Awaitable[Any]) -> Any:
+    return await word
 
 
 def _ask(gate: AnyGate, prompt: Prompt, candidate: Candidate) -> Any:

@@ -8,7 +8,6 @@ A bad reply is asked for again by whoever calls; the question then gets other se
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from rewards.judges.places import places_of
 from rewards.judges.reply_forms import REPLY_FORMS, ReplyForm, ranking_schema, read_ranking
 from rewards.list_template import ListTemplate, load_list_template
 from rewards.template import ChatTemplate, Pattern, load_template
+from rewards.together import all_or_none
 from rewards.types import Candidate, Completer, Completion, Message, Places, Prompt, Verdict, VerdictKind
 
 TEXTS = ("criteria", "choice_first", "choice_second")
@@ -145,9 +145,7 @@ class Chat:
             except JudgeFailure as failure:
                 return failure, completion
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(ask(first_seed + number)) for number in range(self._votes)]
-        replies = [task.result() for task in tasks]
+        replies = await all_or_none(ask(first_seed + number) for number in range(self._votes))
         votes = [vote for vote, _ in replies if not isinstance(vote, JudgeFailure)]
         if not votes:
             self._failed[question] = self._failed.get(question, 0) + 1

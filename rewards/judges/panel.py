@@ -8,7 +8,6 @@ Whoever compares outside an arena gets one merged verdict: the members' mean, or
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from rewards.errors import JudgeFailure, UserError
 from rewards.judge_config import PanelJudge, Reputation
 from rewards.judges.places import places_of
 from rewards.reputation import Standing, learned, reputed_weights, standings_from_json, standings_to_json
+from rewards.together import all_or_none
 from rewards.types import Candidate, Judge, ListJudge, MatchLog, Places, Prompt, Verdict, VerdictKind
 
 Said = TypeVar("Said", Verdict, Places)
@@ -148,9 +148,7 @@ class Panel:
             except JudgeFailure as failure:
                 return failure
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(judge)) for judge in self.members]
-        replies = [task.result() for task in tasks]
+        replies = await all_or_none(one(judge) for judge in self.members)
         said = [reply for reply in replies if not isinstance(reply, JudgeFailure)]
         if not said:
             failures = [reply for reply in replies if isinstance(reply, JudgeFailure)]

@@ -36,9 +36,11 @@ class Embedding:
 
 
 def preference(ours: Embedding, theirs: Embedding) -> float:
-    """s(ours, theirs), > 0 if ours is better; skew-symmetric."""
+    """s(ours, theirs), > 0 if ours is better; skew-symmetric to the last bit."""
     (a_K, b_K), (c_K, d_K) = ours.vector_K2.T, theirs.vector_K2.T
-    return float(np.sum(ours.scales_K * (a_K * d_K - b_K * c_K)))
+    # One prompt read beside two answers gives scales that differ by rounding.
+    scales_K = (ours.scales_K + theirs.scales_K) / 2.0
+    return float(np.sum(scales_K * (a_K * d_K - b_K * c_K)))
 
 
 class RewardReader:

@@ -11,14 +11,31 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
+from rewards.endpoint_config import EndpointConfig
 from rewards.errors import JudgeFailure, UserError
-from rewards.judge_config import EmbeddingJudge, JudgeConfig, LikelihoodJudge, PythonJudge, VerdictTokensJudge
+from rewards.judge_config import (
+    ChatJudge,
+    EmbeddingJudge,
+    JudgeConfig,
+    LikelihoodJudge,
+    PanelJudge,
+    PanelMember,
+    ProgramJudge,
+    PythonJudge,
+    RewardModelJudge,
+    VerdictTokensJudge,
+)
 from rewards.judges import BUILDERS, build_judge
 from rewards.judges.embedding import Embedding
 from rewards.judges.sentence_encoder import FloatArray, SentenceEncoder
+from rewards.program_config import LengthProgram
 from rewards.types import Candidate, ChoiceScores, Judge, Message, Prompt, Verdict
 from rollouts.tiny import build_tiny_model
+from tests.fakes.completers import FakeCompleter, longer_is_better
+from tests.rewards.rubrics.test_rubric_judge import Scripted, deeper_is_longer, writes_then_compares
+from tests.rewards.rubrics.test_rubric_judge import config as rubric_config
 from tests.rewards.tiny_bert import build_tiny_bert
+from tests.rewards.tiny_reward_models import build_tiny_preference, build_tiny_scalar
 
 PROMPT = Prompt("p1", "Write about the sea.", fields={"text": "The sea is wide.", "topic": "sea"})
 ANSWERS = ["The sea is wide and blue.", "A bird.", "", "sea sea sea", "Ünïcödé ☃ \n\t", "x" * 500]
@@ -84,6 +101,12 @@ def embedding_config(directory: Path, **keys: Any) -> EmbeddingJudge:
     return EmbeddingJudge(kind="embedding", model=str(directory), max_tokens=keys.pop("max_tokens", 64), **keys)
 
 
+def chat_config(**keys: Any) -> ChatJudge:
+    endpoint = EndpointConfig(base_url="http://judge/v1", model="m", temperature=1.0)
+    return ChatJudge(kind="chat", endpoint=endpoint, **keys)
+
+
+LENGTH = ProgramJudge(kind="program", by=LengthProgram(kind="length", target=3))
 VERDICT_TOKENS = VerdictTokensJudge(kind="verdict_tokens", model="any")
 
 
@@ -110,6 +133,39 @@ MAKERS: dict[str, Callable[[Path], Judge]] = {
     "verdict_tokens": lambda bert: build_judge(VERDICT_TOKENS, token_scorer=LongerIsLikelier(0.3)),
     "python": lambda bert: build_judge(python_config("longer_wins", symmetric=True)),
     "python, async": lambda bert: build_judge(python_config("async_score", verdict="score")),
+    "verdict_tokens, calibrated": lambda bert: build_judge(
+        VerdictTokensJudge(kind="verdict_tokens", model="any", verdict="probability", temperature=2.0),
+        token_scorer=LongerIsLikelier(0.3),
+    ),
+    "chat": lambda bert: build_judge(chat_config(), completer=FakeCompleter(longer_is_better)),
+    "chat, probability": lambda bert: build_judge(
+        chat_config(reply="probability", votes=3), completer=FakeCompleter(longer_is_better)
+    ),
+    "chat, scores": lambda bert: build_judge(chat_config(reply="scores"), completer=FakeCompleter(longer_is_better)),
+    "reward_model": lambda bert: build_judge(
+        RewardModelJudge(kind="reward_model", model=str(build_tiny_scalar(bert.parent / "scalar")))
+    ),
+    "reward_model, embedding": lambda bert: build_judge(
+        RewardModelJudge(
+            kind="reward_model",
+            head="preference_embedding",
+            model=str(build_tiny_preference(bert.parent / "preference")),
+        )
+    ),
+    "rubric": lambda bert: build_judge(rubric_config(), completer=Scripted(deeper_is_longer)),
+    "rubric, hard": lambda bert: build_judge(rubric_config(verdict="hard"), completer=Scripted(deeper_is_longer)),
+    "rubric, written": lambda bert: build_judge(
+        rubric_config(criteria_from="prompt"), completer=Scripted(writes_then_compares)
+    ),
+    "program": lambda bert: build_judge(LENGTH),
+    "program, score": lambda bert: build_judge(LENGTH.model_copy(update={"verdict": "score"})),
+    "panel": lambda bert: build_judge(
+        PanelJudge(
+            kind="panel",
+            members=(PanelMember(judge=LENGTH, weight=2.0), PanelMember(judge=chat_config(reply="probability"))),
+        ),
+        completer=FakeCompleter(longer_is_better),
+    ),
     "python, class": lambda bert: build_judge(python_config("HardClass", verdict="hard", symmetric=True)),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from rewards.match_rows import match_rows
 from rewards.rubric_config import Criterion, Rubric, RubricJudge
 from rewards.rubrics.store import MemoryStore
 from rewards.types import Acquainted, Candidate, Completion, GroupKey, Judge, Message, ParsedAnswer, Prompt
+from tests.fakes.completers import Asked, FakeCompleter
 
 PROMPT = Prompt("p1", "Why is the sky blue?")
 ENDPOINT = EndpointConfig(base_url="http://127.0.0.1:9/v1", model="m")
@@ -33,30 +34,20 @@ RUBRIC = Rubric(
 Script = Callable[[Sequence[str]], dict[str, Any] | str]
 
 
-class Scripted:
-    """A completer that answers from the data spans of what it is asked, and keeps it."""
+class Scripted(FakeCompleter):
+    """Answers from the data of what it is asked, after a turn of the event loop."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
-        self.asked: list[tuple[Sequence[Message], int, Mapping[str, Any] | None]] = []
-        self.closed = 0
+        super().__init__(self._reply)
 
-    async def complete(
-        self,
-        messages: Sequence[Message],
-        *,
-        seed: int = 0,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        schema: Mapping[str, Any] | None = None,
-    ) -> Completion:
-        self.asked.append((messages, seed, schema))
+    def _reply(self, asked: Asked) -> str:
+        said = self.script(asked.texts)
+        return said if isinstance(said, str) else json.dumps(said)
+
+    async def complete(self, *args: Any, **keys: Any) -> Completion:
         await asyncio.sleep(0)
-        said = self.script([span.text for message in messages for span in message.spans if span.is_data])
-        return Completion(said if isinstance(said, str) else json.dumps(said), 100, 20, 0.5)
-
-    async def close(self) -> None:
-        self.closed += 1
+        return await super().complete(*args, **keys)
 
 
 def verdicts(**better_by: tuple[str, int]) -> dict[str, Any]:
@@ -97,15 +88,15 @@ async def test_scores_are_added_up_here() -> None:
     assert said.value == pytest.approx(5 / 6)
     assert said.criteria == {"facts": 0.0, "depth": 1.0, "style": 0.0}
     assert said.reason == "depth +1: quote | why"
-    assert (said.tokens_in, said.tokens_out, said.cost) == (100, 20, 0.5)
+    assert (said.tokens_in, said.tokens_out, said.cost) == (10, 2, 0.5)
     vetoed = await judge.compare(PROMPT, Candidate("a", "a long, false answer"), Candidate("b", "short"))
     assert vetoed.value == -2.0
-    (messages, _, schema), _ = completer.asked
+    messages, schema = completer.asked[0].messages, completer.asked[0].schema
     assert "- depth (core, 0 to 2): Explains the cause." in text_of(messages)
     assert "- style (highlight, 0 to 1): Reads well." in text_of(messages)
     assert schema is not None
     await judge.close()
-    assert completer.closed == 1
+    assert completer.num_closed == 1
 
 
 async def test_hard_verdicts_and_their_margin() -> None:
@@ -125,7 +116,7 @@ async def test_a_bad_reply_is_asked_for_again_with_another_seed() -> None:
         with pytest.raises(JudgeFailure, match=words):
             await judge.compare(PROMPT, Candidate("a", "x"), Candidate("b", "y"))
     assert (await judge.compare(PROMPT, Candidate("a", "x"), Candidate("b", "y"))).value == pytest.approx(5 / 6)
-    assert [seed for _, seed, _ in completer.asked] == [0, 1, 2]
+    assert [asked.seed for asked in completer.asked] == [0, 1, 2]
 
 
 async def test_path_and_answer() -> None:
@@ -140,8 +131,8 @@ async def test_path_and_answer() -> None:
     first = Candidate("a", "whole", parsed=ParsedAnswer(parts={"path": "searched", "answer": "blue"}))
     said = await judge.compare(PROMPT, first, Candidate("b", "only an answer"))
     assert said.value == pytest.approx(0.6 * 1.0 - 0.4 * 0.5)
-    messages = completer.asked[0][0]
-    assert [span.text for message in messages for span in message.spans if span.is_data] == [
+    messages = completer.asked[0].messages
+    assert completer.asked[0].texts == [
         *(PROMPT.text, "searched", "blue", "", "only an answer"),
     ]
     assert "- plan (core, 0 to 2): Plans. (look at the path)" in text_of(messages)
@@ -163,7 +154,7 @@ async def test_criteria_from_the_pair() -> None:
     # depth 5 and style 1 of the rubric are level; of its own 5 * 1 - 2 * 0.5 + 0, over 5 + 1 + 5 + 2 + 1.
     assert said.value == pytest.approx(4 / 14)
     assert said.criteria == {"facts": 0.0, "depth": 0.0, "style": 0.0, "core": 1.0, "important": -0.5, "highlight": 0.0}
-    assert "Prefer criteria about what the task needs" in text_of(completer.asked[0][0])
+    assert "Prefer criteria about what the task needs" in text_of(completer.asked[0].messages)
     judge, _ = judge_of(completer.script, criteria_from="pair", min_criteria=4)
     with pytest.raises(JudgeFailure, match="4 to 8 of your own, got 3"):
         await judge.compare(PROMPT, Candidate("a", "x"), Candidate("b", "y"))
@@ -191,7 +182,7 @@ async def test_criteria_are_written_once_per_prompt_for_all_who_ask_at_once() ->
     assert [verdict.value for verdict in said] == [pytest.approx(-20 / 21)] * 5  # style, 1 of 21, is level
     assert said[0].criteria.keys() == {"facts", "depth", "style", "why", "how", "what"}
     assert len(completer.asked) == 6
-    assert sum(verdict.tokens_in for verdict in said) == 600  # Whoever had to write them paid for it.
+    assert sum(verdict.tokens_in for verdict in said) == 60  # Whoever had to write them paid for it.
     await judge.compare(Prompt("p2", "Another."), *pairs[0])
     assert len(completer.asked) == 8
 
@@ -199,7 +190,7 @@ async def test_criteria_are_written_once_per_prompt_for_all_who_ask_at_once() ->
 async def test_written_criteria_are_data_and_no_words_of_ours() -> None:
     judge, completer = judge_of(writes_then_compares, criteria_from="prompt")
     await judge.compare(PROMPT, Candidate("a", "x"), Candidate("b", "y"))
-    comparison = completer.asked[1][0]
+    comparison = completer.asked[1].messages
     spans = [span for message in comparison for span in message.spans]
     assert [span.is_data for span in spans if "About why." in span.text] == [True]
 
@@ -215,7 +206,7 @@ async def test_a_failed_writing_is_a_missing_verdict_and_the_next_call_tries_aga
     said = await asyncio.gather(judge.compare(PROMPT, *pair), judge.compare(PROMPT, *pair), return_exceptions=True)
     assert isinstance(said[0], JudgeFailure)
     assert not isinstance(said[1], BaseException)
-    assert [seed for _, seed, _ in completer.asked] == [0, 1, 0]
+    assert [asked.seed for asked in completer.asked] == [0, 1, 0]
 
 
 async def test_a_store_outlives_the_judge_and_keys_tell_settings_apart() -> None:
@@ -234,8 +225,7 @@ async def test_it_wants_to_meet_a_group_once_per_prompt() -> None:
     judge.meet(PROMPT, [Candidate(name, name * 3) for name in "bmw"])
     assert not await judge.wants_members(PROMPT)
     await judge.compare(PROMPT, Candidate("a", "x"), Candidate("b", "y"))
-    texts = [span.text for message in completer.asked[0][0] for span in message.spans if span.is_data]
-    assert texts == [PROMPT.text, "bbb", "mmm", "www"]
+    assert completer.asked[0].texts == [PROMPT.text, "bbb", "mmm", "www"]
     assert not await judge.wants_members(PROMPT)
     judge, _ = judge_of(deeper_is_longer)
     assert isinstance(judge, Acquainted)
@@ -276,8 +266,7 @@ async def test_a_group_by_criterion() -> None:
 async def test_the_arena_introduces_best_middle_and_worst_before_the_first_match() -> None:
     judge, completer = judge_of(writes_then_compares, criteria_from="prompt")
     _, score = await play(judge, ["xx", "xxxxx", "x", "xxx", "xxxx"])
-    texts = [span.text for message in completer.asked[0][0] for span in message.spans if span.is_data]
-    assert texts == [PROMPT.text, "xxxxx", "xxx", "x"]
+    assert completer.asked[0].texts == [PROMPT.text, "xxxxx", "xxx", "x"]
     assert len(completer.asked) == 1 + 20
     assert score.num_failed == 0
 
