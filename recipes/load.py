@@ -10,7 +10,7 @@ from typing import Any
 
 from recipes.include import include_rubrics
 from recipes.messages import Fault, RecipeError, one_line, show_value
-from recipes.nodes import KeyPath, Node, assign, merge
+from recipes.nodes import KeyPath, Node, assign, merge, plain
 from recipes.paths import anchor_paths
 from recipes.schema import Recipe
 from recipes.validate import fault_at, validate
@@ -102,7 +102,7 @@ def _mapping(file: Path, what: str) -> Node:
     if tree.value is None:
         raise RecipeError([Fault(label, (), rule=f"empty; {what} is a mapping of keys")])
     if not isinstance(tree.value, dict):
-        raise RecipeError([Fault(tree.where.label, (), show_value(tree.value), f"{what} is a mapping of keys")])
+        raise RecipeError([Fault(tree.where.label, (), show_value(plain(tree)), f"{what} is a mapping of keys")])
     return tree
 
 
