@@ -22,6 +22,7 @@ from rewards.game import build_game
 from rewards.gate_rewards import apply_factors, merge_gated, soft_factor
 from rewards.judges.panel import Panel
 from rewards.merging import merged_log
+from rewards.router import Router
 from rewards.rubrics.win_rates import criterion_win_rates
 from rewards.together import all_or_none
 from rewards.tournament import PriorScorer, Tournament
@@ -85,6 +86,7 @@ class Arena:
         self._seed = seed
         self._carry_prior = carry_prior
         self._prior_scorer = prior_scorer
+        self._router = Router(**config.router.model_dump()) if config.router is not None else None
         self._aggregator = build_aggregator(config.aggregator, min_verdicts=config.min_verdicts)
         limiter = limiter or asyncio.Semaphore(config.calls.max_concurrency)
         self._asker = Asker(
@@ -119,7 +121,13 @@ class Arena:
         if key in self._tournaments:
             raise ValueError(f"group {key} is already open")
         tournament = Tournament(
-            key, prompt, num_candidates, self._gates, seed=self._seed, prior_scorer=self._prior_scorer
+            key,
+            prompt,
+            num_candidates,
+            self._gates,
+            seed=self._seed,
+            prior_scorer=self._prior_scorer,
+            router=self._router,
         )
         self._tournaments[key] = tournament
         allowance = self._purse.allowance()
@@ -241,7 +249,7 @@ class Arena:
                 name: [said.get(slot, {}).get(name) for slot in range(tournament.num_candidates)]
                 for name in self._soft_weights
             },
-            num_calls=sum(len(match.calls) for match in matches) + len(rankings),
+            num_calls=tournament.num_calls,
             num_failed=failures.total(),
             failures=dict(failures),
             rankings=rankings,

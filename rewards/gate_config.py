@@ -22,8 +22,8 @@ class GateSettings(StrictModel):
     """Look at this part of the parsed answer only; an answer without it fails. Default: the whole text."""
     soft: bool = False
     """No veto: its score in [0, 1] enters a factor on the reward, a smoothed geometric mean of all soft gates."""
-    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """Of a soft gate in that mean."""
+    weight: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    """Of a soft gate in that mean. 0: its score is only kept, and there for `rewards.router`."""
 
     @model_validator(mode="after")
     def _only_soft_gates_weigh(self) -> Self:

@@ -58,10 +58,10 @@ def soft_factor(scores: Mapping[str, float], weights: Mapping[str, float]) -> fl
 
     exp(sum_i w_i log((s_i + d) / (1 + d)) / sum_i w_i), a smoothed geometric mean: a soft `and`, in which one bad score
     cannot be made up for, and no score's logarithm can run away. SearchLLM (arXiv 2603.10473) for equal weights; the
-    weights are ours. 1 without scores.
+    weights are ours. 1 where nothing weighs.
     """
     total = sum(weights[name] for name in scores)
-    if not scores:
+    if not total:
         return 1.0
     logs = (weights[name] * math.log((score + SMOOTHING) / (1.0 + SMOOTHING)) for name, score in scores.items())
     return math.exp(sum(logs) / total)

@@ -21,6 +21,7 @@ from rewards.budget import Quota, members_of
 from rewards.errors import UserError
 from rewards.gates.examine import Examination, examine
 from rewards.play_loop import play_loop
+from rewards.router import Router, was_asked
 from rewards.seating import merged_tiers, stable_hash
 from rewards.types import (
     AnyGate,
@@ -54,6 +55,7 @@ class Tournament:
         *,
         seed: int,
         prior_scorer: PriorScorer | None = None,
+        router: Router | None = None,
     ) -> None:
         self.key = key
         self.num_candidates = num_candidates
@@ -66,6 +68,7 @@ class Tournament:
         self._candidates: dict[int, Candidate] = {}
         self._checking: dict[int, asyncio.Task[None]] = {}
         self._prior_scorer = prior_scorer
+        self._router = router
         self._prior_scores: dict[int, float] = {}
         self._closed = False
         self._results: dict[Pairing, float | None] = {}
@@ -127,7 +130,7 @@ class Tournament:
     @property
     def num_calls(self) -> int:
         """Calls that were asked and answered, or failed."""
-        return sum(len(match.calls) for match in self._matches.values()) + len(self.rankings)
+        return sum(was_asked(call) for match in self._matches.values() for call in match.calls) + len(self.rankings)
 
     @property
     def candidates(self) -> Mapping[int, Candidate]:
@@ -198,13 +201,28 @@ class Tournament:
         def look() -> tuple[Sequence[Pairing], bool]:
             self._raise_failed_checks()
             state = self.state
-            return quota.choose(playable(state), state.closed), state.closed
+            pairings = playable(state)
+            free = [pairing for pairing in pairings if self._decided(pairing) is not None]
+            costly = [pairing for pairing in pairings if pairing not in free] if free else pairings
+            return [*free, *quota.choose(costly, state.closed)], state.closed
 
         def ask(pairing: Pairing) -> list[Coroutine[Any, Any, Call]]:
             self._asked[pairing] = None
+            value = self._decided(pairing)
+            if value is not None and self._router is not None:
+                calls = self._router.calls(
+                    pairing,
+                    value,
+                    calls_per_item=asker.calls_per_item,
+                    symmetric=asker.symmetric,
+                    seed=self._seed,
+                )
+                return [_itself(call) for call in calls]
             return asker.first_calls(self.prompt, self._candidates, pairing, self._seed)
 
         def more(pairing: Pairing, calls: Sequence[Call]) -> list[Coroutine[Any, Any, Call]]:
+            if self._decided(pairing) is not None:
+                return []
             return asker.more_calls(self.prompt, self._candidates, pairing, calls, self._seed)
 
         def settle(pairing: Pairing, calls: tuple[Call, ...]) -> None:
@@ -248,7 +266,19 @@ class Tournament:
                 task.result()
 
     def _teller(self, on_call: CallHandler | None) -> Callable[[Call | Ranking], None]:
-        return lambda call: on_call(self.key, call) if on_call is not None else None
+        def tell(call: Call | Ranking) -> None:
+            if on_call is not None and not (isinstance(call, Call) and not was_asked(call)):
+                on_call(self.key, call)
+
+        return tell
+
+    def _decided(self, pairing: Pairing) -> float | None:
+        """Who wins without the judge: 1 a, 0 b; None where it must be asked."""
+        return None if self._router is None else self._router.decide(pairing, self.gate_scores)
+
+
+async def _itself(call: Call) -> Call:
+    return call
 
 
 def prior_score(scorer: PriorScorer, prompt: Prompt, candidate: Candidate) -> float:

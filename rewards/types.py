@@ -89,6 +89,7 @@ class Verdict:
     value: `hard` 1 win, 0 loss, 0.5 tie by the judge's own word; `probability` that first wins, in [0, 1];
     `score` > 0 if first is better, any scale. None exactly when `failure` names a cause: never an invented number.
     criteria: of a judge that goes through criteria, how much better first is on each, in [-1, 1].
+    attempts: how often the judge was asked; 0 where it was spared (`rewards/router.py`).
     """
 
     value: float | None
