@@ -18,6 +18,7 @@ from rewards.judge_config import (
     LikelihoodJudge,
     PanelJudge,
     ProgramJudge,
+    PythonJudge,
     RewardModelJudge,
     SingleJudge,
     VerdictTokensJudge,
@@ -207,10 +208,11 @@ def _ranking_faults(recipe: Recipe, rewards: TournamentRewards, judge: SingleJud
     if not isinstance(topology, KWise):
         return
     if not can_rank(judge):
-        rule = (
-            f"ranks several answers in one call, and rewards.judge of kind {judge.kind} only compares two: give its "
-            "class a method rank(prompt, candidates) and set rewards.judge.ranks to true, or choose another of the two"
-        )
+        cure = "choose another of the two"
+        if isinstance(judge, PythonJudge):
+            method = "rank(prompt, candidates)"
+            cure = f"give its class a method {method} and set rewards.judge.ranks to true, or {cure}"
+        rule = f"ranks several answers in one call, and rewards.judge of kind {judge.kind} only compares two: {cure}"
         yield ("rewards", "topology", "kind"), rule
     if not isinstance(judge, VerdictTokensJudge):
         return

@@ -25,7 +25,8 @@ class LoadedRecipe:
     """A recipe and where it came from.
 
     path: the file named. base_dir: its folder; the paths inside `recipe` are absolute already. sources: every file
-    that was read, the named one first, then what it extends, then rubrics. tree: the same values with their lines.
+    that was read, the named one first, then what it extends. tree: the same values with the lines they stand on.
+    rubrics: the rubric files that are in it.
     """
 
     recipe: Recipe
@@ -33,6 +34,7 @@ class LoadedRecipe:
     base_dir: Path
     sources: tuple[Path, ...]
     tree: Node = field(repr=False)
+    rubrics: tuple[Path, ...] = ()
 
     def fault(self, path: KeyPath, rule: str, hint: str = "") -> Fault:
         """A fault at a key, for what is found out after loading."""
@@ -60,7 +62,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     if faults:
         raise RecipeError(faults)
     tree, rubrics = include_rubrics(anchor_paths(tree), lambda path: _mapping(path, "a rubric"))
-    return LoadedRecipe(validate(tree), file, file.parent.absolute(), (*sources, *rubrics), tree)
+    return LoadedRecipe(validate(tree), file, file.parent.absolute(), sources, tree, rubrics)
 
 
 def dump_resolved(recipe: Recipe) -> dict[str, Any]:

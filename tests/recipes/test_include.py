@@ -78,7 +78,8 @@ def test_a_file_becomes_its_content(write: Write) -> None:
         ("depth", "important", 3.0),
     ]
     loaded = load_recipe("r.yaml")
-    assert [path.name for path in loaded.sources] == ["r.yaml", "mine.yaml"]
+    assert [path.name for path in loaded.sources] == ["r.yaml"]
+    assert [path.name for path in loaded.rubrics] == ["mine.yaml"]
 
 
 def test_the_resolved_recipe_needs_no_file(write: Write, tmp_path: Path) -> None:
