@@ -110,7 +110,7 @@ class ChatEndpoint:
         body: dict[str, Any] = {
             **config.body,
             "model": config.model,
-            "messages": [{"role": message.role, "content": self._content(message)} for message in messages],
+            "messages": [{"role": message.role, "content": self.content(message)} for message in messages],
             config.max_tokens_key: max_tokens or config.max_tokens,
         }
         if config.temperature is not None:
@@ -126,7 +126,7 @@ class ChatEndpoint:
             body["response_format"] = {"type": "json_object"}
         return body
 
-    def _content(self, message: Message) -> str:
+    def content(self, message: Message) -> str:
         texts = (
             broken_up(span.text, self.config.control_tokens) if span.is_data else span.text for span in message.spans
         )

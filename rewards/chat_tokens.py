@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewards.errors import UserError
-from rewards.types import Message
+from rewards.types import Message, Span
 
 Tokenizer = Any
 """A tokenizer of transformers, which this module does not import."""
@@ -74,6 +74,24 @@ def encode_messages(
         else:
             token_ids += _encode_data(tokenizer, data[int(piece)])
     return token_ids
+
+
+def encode_spans(tokenizer: Tokenizer, spans: Sequence[Span]) -> list[int]:
+    """Token ids of running text without a chat template; control tokens count in trusted spans only.
+
+    The text is encoded as a whole, so that words are cut as the model knows them, unless data would become a control
+    token: then span by span.
+    """
+    control = control_token_ids(tokenizer)
+    texts = [span.text.encode("utf-8", "replace").decode("utf-8") for span in spans]
+    whole: list[int] = tokenizer.encode("".join(texts), add_special_tokens=False)
+    pieces = [
+        _encode_data(tokenizer, text) if span.is_data else _encode_trusted(tokenizer, text, start=False)
+        for span, text in zip(spans, texts, strict=True)
+    ]
+    apart = [id for piece in pieces for id in piece]
+    same_control = [id for id in whole if id in control] == [id for id in apart if id in control]
+    return whole if same_control else apart
 
 
 def control_token_ids(tokenizer: Tokenizer) -> frozenset[int]:

@@ -14,17 +14,18 @@ from collections.abc import Sequence
 _NAMES = "|".join(
     (
         *("s", "bos", "eos", "pad", "unk", "mask", "cls", "sep", "sop", "eop", "eod", "eot", "blank", "newline"),
-        *("think", "answer", "tool", "tools", "tool_call", "tool_calls", "tool_response", "tool_result", "function"),
-        *("start_of_turn", "end_of_turn", "start_of_image", "end_of_image", "start_of_text", "end_of_text"),
-        *("image", "image_soft_token", "audio", "video", "begin_of_box", "end_of_box", "turn", "system", "user"),
-        *("assistant", "human", "bot", "model", "startoftext", "endoftext"),
-        *(r"unused_?\d+", r"extra_id_\d+", r"reserved_\d+", r"special_\d+", r"s\d+", r"0x[0-9A-Fa-f]{2}"),
+        *("think", "answer", "tool", "tools", "function", "image", "audio", "video", "turn", "reponame", "filename"),
+        *("system", "user", "assistant", "human", "bot", "model", "startoftext", "endoftext", r"unused\d+", r"s\d+"),
+        r"0x[0-9A-Fa-f]{2}",
     )
 )
+"""Of control tokens without an underscore; HTML has no element of any of these names but `s`, `video` and `audio`."""
+
 _FORMS = (
     r"<(?=[|｜])",  # ChatML, Llama 3, Phi, GLM, gpt-oss; DeepSeek with full-width bars
-    r"<(?=<\|?/?[A-Za-z_]+\|?>>)",  # Llama 2's <<SYS>>
-    rf"<(?=[/｜|]?(?:{_NAMES})[|｜/]?>)",
+    r"<(?=</?SYS>>)",  # Llama 2
+    rf"<(?=/?(?:{_NAMES})>)",
+    r"<(?=/?\w{0,40}_\w{0,40}>)",  # <end_of_turn>, <tool_call>, <fim_prefix>, <jupyter_code>, <extra_id_0>
     r"\[(?=/?(?:[A-Z][A-Z_]+|gMASK|sMASK|control_\d+|unused\d+)\])",  # Mistral, BERT, GLM
 )
 

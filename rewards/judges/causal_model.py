@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rewards.chat_tokens import encode_spans
 from rewards.errors import JudgeFailure, UserError
+from rewards.types import Span
 
 
 class CausalModel:
@@ -28,11 +31,14 @@ class CausalModel:
         self._torch = torch
         self._max_tokens = max_tokens
 
-    def mean_logprob(self, context: str, text: str) -> float:
-        """Mean natural log-probability per token of the text's first `max_tokens` tokens, given the context."""
+    def mean_logprob(self, context: Sequence[Span], text: str) -> float:
+        """Mean natural log-probability per token of the text's first `max_tokens` tokens, given the context.
+
+        Control tokens count in trusted spans of the context, and are plain text elsewhere.
+        """
         torch = self._torch
-        before = self._tokenizer.encode(context, add_special_tokens=False)
-        tokens = self._tokenizer.encode(text, add_special_tokens=False)[: self._max_tokens]
+        before = encode_spans(self._tokenizer, context)
+        tokens = encode_spans(self._tokenizer, [Span(text, is_data=True)])[: self._max_tokens]
         if not before or not tokens:
             raise JudgeFailure("empty", "the reference or the hint has no tokens", retryable=False)
         with torch.inference_mode():

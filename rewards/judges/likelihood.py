@@ -19,11 +19,11 @@ from rewards.judges.causal_model import CausalModel
 from rewards.judges.kept import Kept
 from rewards.judges.places import places_of
 from rewards.judges.references import reference_of
-from rewards.types import Candidate, Places, Prompt, Verdict, VerdictKind
+from rewards.types import Candidate, Places, Prompt, Span, Verdict, VerdictKind
 
 
 class TextModel(Protocol):
-    def mean_logprob(self, context: str, text: str) -> float: ...
+    def mean_logprob(self, context: Sequence[Span], text: str) -> float: ...
 
 
 class Likelihood:
@@ -71,8 +71,10 @@ class Likelihood:
 
     def _mean_logprob(self, pair: tuple[str, str]) -> float:
         reference, answer = pair
-        # The answer goes in last and once, so braces in it stay text.
-        return self._model.mean_logprob(self._hint.replace("{answer}", answer.strip()), reference)
+        pieces = [Span(literal) for literal in self._hint.split("{answer}")]
+        for place in range(len(pieces) - 1, 0, -1):
+            pieces.insert(place, Span(answer.strip(), is_data=True))
+        return self._model.mean_logprob(pieces, reference)
 
 
 def build_likelihood(config: LikelihoodJudge, directory: Path) -> Likelihood:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from rewards.errors import JudgeFailure, UserError
 from rewards.judges.causal_model import CausalModel
 from rewards.judges.likelihood import Likelihood
-from rewards.types import Candidate, Prompt
+from rewards.types import Candidate, Prompt, Span
 from rollouts.tiny import build_tiny_model
 
 PROMPT = Prompt(id="p", text="the task", fields={"text": "the reference"})
@@ -25,9 +26,11 @@ class Recorder:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
 
-    def mean_logprob(self, context: str, text: str) -> float:
-        self.asked.append((context, text))
-        return -1.0 / len(context)
+    def mean_logprob(self, context: Sequence[Span], text: str) -> float:
+        whole = "".join(span.text for span in context)
+        assert all(span.is_data == (span.text in ("x" * n for n in range(1, 10))) for span in context if span.text)
+        self.asked.append((whole, text))
+        return -1.0 / len(whole)
 
 
 async def test_each_answer_is_read_once_and_the_verdict_is_the_difference() -> None:
@@ -46,7 +49,7 @@ async def test_giving_up_on_one_compare_takes_the_answer_from_no_other() -> None
     go_on = threading.Event()
 
     class Slow(Recorder):
-        def mean_logprob(self, context: str, text: str) -> float:
+        def mean_logprob(self, context: Sequence[Span], text: str) -> float:
             assert go_on.wait(timeout=30)
             return super().mean_logprob(context, text)
 
@@ -68,14 +71,14 @@ async def test_giving_up_on_one_compare_takes_the_answer_from_no_other() -> None
 
 async def test_a_failure_is_not_kept() -> None:
     class FailsOnce(Recorder):
-        def mean_logprob(self, context: str, text: str) -> float:
+        def mean_logprob(self, context: Sequence[Span], text: str) -> float:
             value = super().mean_logprob(context, text)
             if len(self.asked) == 1:
                 raise JudgeFailure("bad_reply", "the first time")
             return value
 
     judge = Likelihood("j", FailsOnce(), hint="{answer}")
-    pair = Candidate("a", "a"), Candidate("b", "bb")
+    pair = Candidate("a", "x"), Candidate("b", "xx")
     with pytest.raises(JudgeFailure, match="the first time"):
         await judge.compare(PROMPT, *pair)
     assert (await judge.compare(PROMPT, *pair)).value == pytest.approx(1 / 2 - 1)
@@ -102,7 +105,7 @@ async def test_an_unknown_field_names_the_nearest() -> None:
 
 async def test_numbers_that_are_not_finite_are_no_verdict() -> None:
     class Broken:
-        def mean_logprob(self, context: str, text: str) -> float:
+        def mean_logprob(self, context: Sequence[Span], text: str) -> float:
             return math.nan
 
     judge = Likelihood("j", Broken(), hint="{answer}")
@@ -121,6 +124,6 @@ def test_the_model_agrees_with_a_pass_over_the_whole_text(tmp_path: Path) -> Non
     logits = model._model(torch.tensor([before + tokens])).logits[0].float()
     logprobs = torch.log_softmax(logits, dim=-1)
     slow = sum(logprobs[len(before) - 1 + at, token].item() for at, token in enumerate(tokens)) / 6
-    assert model.mean_logprob(context, text) == pytest.approx(slow, abs=1e-3)
+    assert model.mean_logprob([Span(context)], text) == pytest.approx(slow, abs=1e-3)
     with pytest.raises(JudgeFailure, match="no tokens"):
-        model.mean_logprob(context, "")
+        model.mean_logprob([Span(context)], "")

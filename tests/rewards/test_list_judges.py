@@ -23,7 +23,7 @@ from rewards.judges.places import places_of
 from rewards.judges.verdict_tokens import LIST_DATA, LIST_TEXTS
 from rewards.list_template import ListTemplate, load_list_template
 from rewards.template import TEMPLATE_DIR
-from rewards.types import Candidate, ChoiceScores, Judge, ListJudge, Message, Places, Prompt
+from rewards.types import Candidate, ChoiceScores, Judge, ListJudge, Message, Places, Prompt, Span
 from rollouts.tiny import build_tiny_model
 from tests.rewards.test_judges import ANSWERS, PROMPT, CountingEncoder, bert, candidate, embedding_config
 from tests.rewards.test_template import HOSTILE, fences
@@ -159,9 +159,10 @@ async def test_likelihood_reads_each_answer_once() -> None:
     class Model:
         asked = 0
 
-        def mean_logprob(self, context: str, text: str) -> float:
+        def mean_logprob(self, context: Sequence[Span], text: str) -> float:
             self.asked += 1
-            return -1.0 / len(context) if "nan" not in context else math.nan
+            answer = "".join(span.text for span in context)
+            return -1.0 / len(answer) if answer != "nan" else math.nan
 
     model = Model()
     judge = Likelihood("j", model, hint="{answer}")
