@@ -146,10 +146,14 @@ def entry(name: str, kind: str, better: str, by: int) -> dict[str, Any]:
     return {"text": f"About {name}.", "type": kind, **verdicts(**{name: (better, by)})["criteria"][0]}
 
 
-async def test_criteria_from_the_pair() -> None:
+def writes_for_the_pair(texts: Sequence[str]) -> dict[str, Any]:
     given = deeper_is_longer(["", "a", "a"])["criteria"]
     own = [entry("why", "core", "A", 2), entry("short", "important", "B", 1), entry("kind", "highlight", "same", 0)]
-    judge, completer = judge_of(lambda texts: {"intent": "to know", "criteria": [*given, *own]}, criteria_from="pair")
+    return {"intent": "to know", "criteria": [*given, *own]}
+
+
+async def test_criteria_from_the_pair() -> None:
+    judge, completer = judge_of(writes_for_the_pair, criteria_from="pair")
     said = await judge.compare(PROMPT, Candidate("a", "x"), Candidate("b", "y"))
     # depth 5 and style 1 of the rubric are level; of its own 5 * 1 - 2 * 0.5 + 0, over 5 + 1 + 5 + 2 + 1.
     assert said.value == pytest.approx(4 / 14)
