@@ -153,9 +153,9 @@ class ExactAnswerGate(GateSettings):
 class CommandGate(GateSettings):
     """Fails answers for which a command, such as a unit test, does not exit with 0. Linux only.
 
-    The command runs in a folder of its own that holds the answer, without the environment of the run, under limits,
-    cut off from the network and from other processes. It guards against accidents and careless code; against
-    code that attacks the machine it is no substitute for a virtual machine.
+    The command runs in a folder of its own that holds the answer, without the environment of the run, under limits, cut
+    off from the network and from other processes; all other files are read-only. It guards against accidents and
+    careless code; against code that attacks the machine it is no substitute for a virtual machine.
     """
 
     kind: Literal["command"]
@@ -178,7 +178,8 @@ class CommandGate(GateSettings):
     max_processes: Annotated[int, Field(ge=1, le=4096)] = 64
     """Processes and threads at once."""
     network: Literal["refused", "allowed"] = "refused"
-    """`refused`: a network of its own without a way out; the gate refuses to start where the machine forbids that."""
+    """`refused`: no way out; where the machine does not allow to cut commands off, the gate refuses to start.
+    `allowed`: where the machine allows no more, the command runs under the limits alone and may write your files."""
     run_as: Literal["nobody", "same"] = "nobody"
     """Only where the run is root's: `same` stays root, whose processes cannot be counted, so max_processes is void."""
     max_concurrency: Annotated[int, Field(ge=1, le=1024)] = 2

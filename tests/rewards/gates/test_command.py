@@ -8,6 +8,7 @@ import shutil
 import socket
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,13 +128,28 @@ async def test_cancelled_commands_are_gone() -> None:
     assert not _running(nap)
 
 
-async def test_so_many_at_once_and_no_more(tmp_path: Path) -> None:
-    """Each command leaves a file while it works, and looks how many there are."""
-    lock = tmp_path / "lock"
-    script = f"set -C; f={lock}.$RANDOM$RANDOM; : > $f; sleep 0.05; n=$(ls {tmp_path} | wc -l); rm $f; test $n -le 2"
-    config = config_of("command", command=["bash", "-c", script], max_concurrency=2, run_as="same")
-    (gate,) = build_gates([config])
-    assert await asyncio.gather(*(settled(gate, Candidate("c", "")) for _ in range(6))) == [None] * 6
+async def test_so_many_at_once_and_no_more() -> None:
+    nap = f"0.1{os.getpid()}"
+    (gate,) = build_gates([config_of("command", command=["sleep", nap], max_concurrency=2)])
+    checking = asyncio.gather(*(settled(gate, Candidate("c", "")) for _ in range(5)))
+    most = 0
+    while not checking.done():
+        await asyncio.sleep(0.005)
+        most = max(most, sum(Path(argv[0]).name == "sleep" for argv in _argvs() if nap in argv))
+    assert most == 2
+    assert checking.result() == [None] * 5
+
+
+def test_files_elsewhere_are_read_only(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_text("kept")
+    theirs.chmod(0o666)
+    for run_as in ("nobody", "same"):
+        said = shell(f"echo mine > here && cat here && echo gone > {theirs}", run_as=run_as)
+        assert said is not None
+        assert "Read-only file system" in said or "Permission denied" in said
+        assert shell("mount -o remount,rw /", run_as=run_as) is not None
+    assert theirs.read_text() == "kept"
 
 
 def test_a_program_that_is_not_there() -> None:
@@ -187,10 +203,12 @@ def test_without_util_linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 def _running(argument: str) -> bool:
     """Whether a process has this among its arguments, zombies aside."""
+    return any(argument in argv for argv in _argvs())
+
+
+def _argvs() -> Iterator[list[str]]:
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if argument.encode() in file.read_bytes().split(b"\0"):
-                return True
+            yield file.read_text("utf-8", "replace").split("\0")
         except OSError:
             continue
-    return False
