@@ -13,7 +13,6 @@ from statistics import NormalDist
 
 import numpy as np
 
-from rewards.router import was_asked
 from rewards.types import GroupScore, Pairing, Slate
 
 
@@ -85,7 +84,7 @@ def judge_health(scores: Iterable[GroupScore], *, intervals: bool = False) -> di
     groups = list(scores)
     metrics: dict[str, float] = {"num_calls": float(sum(score.num_calls for score in groups))}
     calls = (call for score in groups for match in score.matches for call in match.calls)
-    if spared := sum(not was_asked(call) for call in calls):
+    if spared := sum(not call.was_asked for call in calls):
         metrics["num_spared"] = float(spared)
     for rate_of in (order_flip_rate, tie_rate, first_seat_rate, failure_rate):
         rate = rate_of(groups)
@@ -129,7 +128,7 @@ def _leans(score: GroupScore) -> Iterator[tuple[Pairing | Slate, str, int, int, 
     for match in score.matches:
         for call in match.calls:
             value = call.verdict.value
-            if value is not None and was_asked(call):
+            if value is not None and call.was_asked:
                 yield match.pairing, call.judge, call.first, call.second, (value > level) - (value < level)
     for ranking in score.rankings:
         placed = zip(ranking.shown, ranking.places or (), strict=ranking.places is not None)

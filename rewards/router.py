@@ -61,8 +61,3 @@ class Router:
             )
             for first, second in seats
         )
-
-
-def was_asked(call: Call) -> bool:
-    """Whether a judge was called for it."""
-    return call.verdict.attempts > 0

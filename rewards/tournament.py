@@ -21,7 +21,7 @@ from rewards.budget import Quota, members_of
 from rewards.errors import UserError
 from rewards.gates.examine import Examination, examine
 from rewards.play_loop import play_loop
-from rewards.router import Router, was_asked
+from rewards.router import Router
 from rewards.seating import merged_tiers, stable_hash
 from rewards.types import (
     AnyGate,
@@ -130,7 +130,7 @@ class Tournament:
     @property
     def num_calls(self) -> int:
         """Calls that were asked and answered, or failed."""
-        return sum(was_asked(call) for match in self._matches.values() for call in match.calls) + len(self.rankings)
+        return sum(call.was_asked for match in self._matches.values() for call in match.calls) + len(self.rankings)
 
     @property
     def candidates(self) -> Mapping[int, Candidate]:
@@ -267,7 +267,7 @@ class Tournament:
 
     def _teller(self, on_call: CallHandler | None) -> Callable[[Call | Ranking], None]:
         def tell(call: Call | Ranking) -> None:
-            if on_call is not None and not (isinstance(call, Call) and not was_asked(call)):
+            if on_call is not None and not (isinstance(call, Call) and not call.was_asked):
                 on_call(self.key, call)
 
         return tell

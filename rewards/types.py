@@ -120,6 +120,11 @@ class Call:
     judge: str
     weight: float = 1.0
 
+    @property
+    def was_asked(self) -> bool:
+        """False where a router decided, so that no judge was called."""
+        return self.verdict.attempts > 0
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Pairing:

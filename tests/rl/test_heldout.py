@@ -160,3 +160,17 @@ def test_what_the_judge_alone_decided_leaves_gated_pairs_and_missing_verdicts_ou
     assert judged is not None
     assert (judged["win_rate"], judged["num_prompts"], judged["num_pairs"]) == (0.5, 1, 2)
     assert judged_alone(pairs, outcomes, [False, False, True, False], CONFIG, seed=0) is None
+
+
+def test_criteria_are_followed_and_routed_pairs_are_not_the_judges() -> None:
+    pairs = pairs_of({"a": [1, 1, 1]}, {"a": [1, 1, 1]})
+    spared = Match(Pairing(0, 1), (Call(0, 1, Verdict(0.0, attempts=0), "router:tests"),))
+    scores = {
+        pairs[0].key: replace(won(0.0), per_criterion={"depth": [0.0, 1.0], "facts": [0.5, 0.5]}),
+        pairs[1].key: replace(won(1.0), per_criterion={"depth": [0.5, 0.5], "facts": [None, None]}),
+        pairs[2].key: replace(won(0.0), matches=(spared,)),
+    }
+    games = tally(["a"], pairs, scores, CONFIG, seed=0)
+    assert games.metrics["heldout/criterion/depth"] == 0.75
+    assert games.metrics["heldout/criterion/facts"] == 0.5
+    assert games.ungated == [True, True, False]
