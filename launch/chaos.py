@@ -74,7 +74,7 @@ class ChaosJudge:
     """A judge that sometimes fails; asked again about the same, it draws again."""
 
     def __init__(self, judge: Judge, chaos: Chaos) -> None:
-        self._judge = judge
+        self.judge = judge
         self._faults = _Faults(chaos)
         self.name = judge.name
         self.kind: VerdictKind = judge.kind
@@ -82,10 +82,10 @@ class ChaosJudge:
 
     async def compare(self, prompt: Prompt, first: Candidate, second: Candidate) -> Verdict:
         await self._faults.meet(prompt.id, first.id, second.id)
-        return await self._judge.compare(prompt, first, second)
+        return await self.judge.compare(prompt, first, second)
 
     async def close(self) -> None:
-        await self._judge.close()
+        await self.judge.close()
 
 
 class ChaosListJudge(ChaosJudge):

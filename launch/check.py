@@ -25,6 +25,7 @@ from recipes.schema import Recipe
 from rewards.calibration import load_pairs
 from rewards.config import ScorerRewards, TournamentRewards
 from rewards.errors import UserError
+from rewards.gate_config import PythonGate
 from rewards.importing import locate
 from rewards.judge_config import (
     ChatJudge,
@@ -34,8 +35,10 @@ from rewards.judge_config import (
     SingleJudge,
     VerdictTokensJudge,
 )
+from rewards.judges.rubric_prompts import load_prompts
 from rewards.judges.verdict_tokens import DATA, LIST_DATA, LIST_TEXTS, TEXTS
 from rewards.list_template import load_list_template
+from rewards.rubric_config import RubricJudge
 from rewards.template import load_template
 from rl.objectives import Objective
 from rollouts.config import PythonTask
@@ -147,6 +150,12 @@ def _judge_model(loaded: LoadedRecipe, path: KeyPath, judge: SingleJudge, faults
         faults += _template_faults(loaded, path, template, judge.list_template)
     if isinstance(judge, ChatJudge | PythonJudge | ProgramJudge):
         return None
+    if isinstance(judge, RubricJudge):
+        try:
+            load_prompts(judge, loaded.base_dir)
+        except UserError as error:
+            faults.append(loaded.fault((*path, "template"), _without_subject(str(error), "template ")))
+        return None
     facts = model_facts(loaded, (*path, "model"), judge.model, faults)
     key = "max_model_len" if isinstance(judge, VerdictTokensJudge) else "max_tokens"
     wanted = getattr(judge, key)
@@ -227,6 +236,9 @@ def _plugin_faults(loaded: LoadedRecipe) -> Iterator[Fault]:
             targets.append((("rewards", "target"), recipe.rewards.target))
     elif recipe.rewards.prior_scorer is not None:
         targets.append((("rewards", "prior_scorer"), recipe.rewards.prior_scorer))
+    for index, gate in enumerate(recipe.rewards.gates):
+        if isinstance(gate, PythonGate):
+            targets.append((("rewards", "gates", index, "target"), gate.target))
     for path, judge in judges_of(recipe).values():
         if isinstance(judge, PythonJudge):
             targets.append(((*path, "target"), judge.target))

@@ -171,8 +171,15 @@ class RunDir:
         return tables.read(self._table("matches", step)).to_pylist()
 
     def num_training_calls(self) -> int:
-        """Judge calls that training steps made so far, those of steps that are to be learned again included."""
-        return sum(tables.num_rows(path) for path in (self.path / "matches").glob("step_*.parquet"))
+        """Judge calls that training steps made so far, those of steps that are to be learned again included.
+
+        Verdicts of a router are no calls: they were made in no attempt.
+        """
+        calls = 0
+        for path in (self.path / "matches").glob("step_*.parquet"):
+            columns = tables.read(path, ["attempts"]).to_pydict()  # None where a step has no match
+            calls += sum(attempts > 0 for attempts in columns.get("attempts", ()))
+        return calls
 
     def save_evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """One row per held-out game. The report reads `prompt`, `before`, `after`, `outcome` (1 = after won; None)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,14 +26,14 @@ def write(path: Path, table: pa.Table) -> None:
     atomic.write_bytes(path, sink.getvalue().to_pybytes())
 
 
-def read(path: Path) -> pa.Table:
-    """The whole table.
+def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The whole table, or those of the columns that it has.
 
     Raises:
         UserError: the file is missing or damaged.
     """
     try:
-        return pq.read_table(path)
+        return pq.read_table(path, columns=columns)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; {CURE.removeprefix('delete the file and ')}") from error
     except (pa.ArrowInvalid, OSError) as error:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from recipes.bounds import calls_per_match, judge_calls
 from recipes.sft_checks import sft_faults
 from rewards.config import ScorerRewards, TournamentRewards
-from rewards.gate_config import CopyRatioGate, LengthGate
+from rewards.gate_config import LengthGate, gate_fields, gate_name
 from rewards.judge_config import (
     EmbeddingJudge,
     JudgeConfig,
     LikelihoodJudge,
     PanelJudge,
     ProgramJudge,
+    PythonJudge,
     RewardModelJudge,
     SingleJudge,
     VerdictTokensJudge,
@@ -172,6 +173,9 @@ def judging(recipe: Recipe) -> Iterator[Fault]:
         if isinstance(gate, LengthGate) and gate.min_words > gate.max_words:
             rule = f"is more than max_words {gate.max_words}; no answer could pass"
             yield ("rewards", "gates", index, "min_words"), rule
+        if gate_name(gate) in {gate_name(other) for other in recipe.rewards.gates[:index]}:
+            rule = f"a gate before it is called '{gate_name(gate)}' too; give this one a name of its own"
+            yield ("rewards", "gates", index, "name"), rule
     rewards = recipe.rewards
     if not isinstance(rewards, TournamentRewards):
         return
@@ -235,10 +239,11 @@ def _ranking_faults(recipe: Recipe, rewards: TournamentRewards, judge: SingleJud
     if not isinstance(topology, KWise):
         return
     if not can_rank(judge):
-        rule = (
-            f"ranks several answers in one call, and rewards.judge of kind {judge.kind} only compares two: give its "
-            "class a method rank(prompt, candidates) and set rewards.judge.ranks to true, or choose another of the two"
-        )
+        cure = "choose another of the two"
+        if isinstance(judge, PythonJudge):
+            method = "rank(prompt, candidates)"
+            cure = f"give its class a method {method} and set rewards.judge.ranks to true, or {cure}"
+        rule = f"ranks several answers in one call, and rewards.judge of kind {judge.kind} only compares two: {cure}"
         yield ("rewards", "topology", "kind"), rule
     if not isinstance(judge, VerdictTokensJudge):
         return
@@ -279,8 +284,8 @@ def named_fields(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
             if name:
                 yield ("task", "template"), name
     for index, gate in enumerate(recipe.rewards.gates):
-        if isinstance(gate, CopyRatioGate) and gate.field is not None:
-            yield ("rewards", "gates", index, "field"), gate.field
+        for key, name in gate_fields(gate):
+            yield ("rewards", "gates", index, *key), name
     judges: list[tuple[KeyPath, SingleJudge]] = []
     if recipe.evaluation.audit_judge is not None:
         judges += _members(recipe.evaluation.audit_judge, ("evaluation", "audit_judge"))

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recipes.include import include_rubrics
 from recipes.messages import Fault, RecipeError, one_line, show_value
-from recipes.nodes import KeyPath, Node, assign, merge
+from recipes.nodes import KeyPath, Node, assign, merge, plain
 from recipes.paths import anchor_paths
 from recipes.schema import Recipe
 from recipes.validate import fault_at, validate
@@ -25,6 +26,7 @@ class LoadedRecipe:
 
     path: the file named. base_dir: its folder; the paths inside `recipe` are absolute already. sources: every file
     that was read, the named one first, then what it extends. tree: the same values with the lines they stand on.
+    rubrics: the rubric files that are in it.
     """
 
     recipe: Recipe
@@ -32,6 +34,7 @@ class LoadedRecipe:
     base_dir: Path
     sources: tuple[Path, ...]
     tree: Node = field(repr=False)
+    rubrics: tuple[Path, ...] = ()
 
     def fault(self, path: KeyPath, rule: str, hint: str = "") -> Fault:
         """A fault at a key, for what is found out after loading."""
@@ -48,12 +51,23 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     Raises:
         RecipeError: one line per fault, each with file and line.
     """
-    tree, file, sources = read_tree(path, overrides)
-    return LoadedRecipe(validate(tree, Recipe), file, file.parent.absolute(), sources, tree)
+    read = read_tree(path, overrides)
+    recipe, base_dir = validate(read.tree, Recipe), read.file.parent.absolute()
+    return LoadedRecipe(recipe, read.file, base_dir, read.sources, read.tree, read.rubrics)
 
 
-def read_tree(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> tuple[Node, Path, tuple[Path, ...]]:
-    """What `load_recipe` reads before it validates: the values with their lines, the file, and all files read.
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What stands in recipe files: the values with their lines, the file named, all recipe files and rubric files."""
+
+    tree: Node
+    file: Path
+    sources: tuple[Path, ...]
+    rubrics: tuple[Path, ...]
+
+
+def read_tree(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Read:
+    """What `load_recipe` reads before it validates.
 
     Raises:
         RecipeError: one line per fault.
@@ -68,7 +82,8 @@ def read_tree(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> tu
             faults.append(Fault(value.where.label, keys, rule=str(error.args[0])))
     if faults:
         raise RecipeError(faults)
-    return anchor_paths(tree), file, sources
+    tree, rubrics = include_rubrics(anchor_paths(tree), lambda path: _mapping(path, "a rubric"))
+    return Read(tree, file, sources, rubrics)
 
 
 def dump_resolved(recipe: Recipe) -> dict[str, Any]:
@@ -78,14 +93,8 @@ def dump_resolved(recipe: Recipe) -> dict[str, Any]:
 
 def _read(file: Path, children: tuple[Path, ...]) -> tuple[Node, tuple[Path, ...]]:
     """The tree of a file laid over what it extends, and the files read."""
-    label = one_line(str(file))
-    tree, faults = parse_yaml(_text(file, label), label, file.parent.absolute())
-    if faults or tree is None:
-        raise RecipeError(faults)
-    if tree.value is None:
-        raise RecipeError([Fault(label, (), rule="empty; a recipe is a mapping of keys")])
-    if not isinstance(tree.value, dict):
-        raise RecipeError([Fault(tree.where.label, (), show_value(tree.value), "a recipe is a mapping of keys")])
+    tree = _mapping(file, "a recipe")
+    assert isinstance(tree.value, dict)
     own = dict(tree.value)
     extends = own.pop("extends", None)
     tree = Node(own, tree.where)
@@ -107,12 +116,25 @@ def _read(file: Path, children: tuple[Path, ...]) -> tuple[Node, tuple[Path, ...
     return merge(base, tree), (file, *sources)
 
 
-def _text(file: Path, label: str) -> str:
+def _mapping(file: Path, what: str) -> Node:
+    """What stands in a file, a mapping of keys. Raises RecipeError."""
+    label = one_line(str(file))
+    tree, faults = parse_yaml(_text(file, label, what), label, file.parent.absolute())
+    if faults or tree is None:
+        raise RecipeError(faults)
+    if tree.value is None:
+        raise RecipeError([Fault(label, (), rule=f"empty; {what} is a mapping of keys")])
+    if not isinstance(tree.value, dict):
+        raise RecipeError([Fault(tree.where.label, (), show_value(plain(tree)), f"{what} is a mapping of keys")])
+    return tree
+
+
+def _text(file: Path, label: str, what: str) -> str:
     try:
         with open(file, "rb") as stream:
             data = stream.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
-            raise RecipeError([Fault(label, (), rule=f"more than {MAX_BYTES // 1024} KiB; not a recipe")])
+            raise RecipeError([Fault(label, (), rule=f"more than {MAX_BYTES // 1024} KiB; not {what}")])
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1

@@ -111,6 +111,7 @@ _RULES = {
 PATTERN_RULES = {
     r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$": "must look like `package.module:name`",
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$": "must be up to 64 letters, digits, '.', '_', '-', not starting with a sign",
+    r"^[a-z][a-z0-9_]{0,39}$": "must be up to 40 small letters, digits and '_', starting with a letter",
     r"^[A-Za-z0-9][\w.:/-]{0,63}$": "must be up to 64 letters, digits or signs of '._:/-', not starting with a sign",
     r"^[A-Za-z_]\w*$": "must be the name of an environment variable, never the key itself",
     r"^https?://[^\s]+$": "must be an address such as `http://judge:8000/v1`",

@@ -22,8 +22,10 @@ NAMES_OR_FILES: tuple[KeyPath, ...] = (
     ("task", "source", "name"),
     ("rewards", "judge", "model"),
     ("rewards", "judge", "template"),
+    ("rewards", "judge", "write_template"),
     ("evaluation", "audit_judge", "model"),
     ("evaluation", "audit_judge", "template"),
+    ("evaluation", "audit_judge", "write_template"),
 )
 """Keys that hold a path or a name: one that starts with `.`, `~` or `/`, or that exists beside the file, is a path."""
 

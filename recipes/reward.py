@@ -46,7 +46,8 @@ def load_rewards(path: str | os.PathLike[str], overrides: Sequence[str] = ()) ->
     Raises:
         RecipeError: one line per fault, each with file and line.
     """
-    tree, file, _ = read_tree(path, overrides)
+    read = read_tree(path, overrides)
+    tree, file = read.tree, read.file
     if isinstance(tree.value, dict) and OF_A_POLICY & tree.value.keys():
         recipe = reward_side(load_recipe(path, overrides).recipe)
     else:

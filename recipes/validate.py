@@ -8,7 +8,17 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from recipes.messages import REFUSED_KEYS, Fault, RecipeError, did_you_mean, listing, nearest, rule_of, show_value
+from recipes.messages import (
+    REFUSED_KEYS,
+    Fault,
+    RecipeError,
+    did_you_mean,
+    listing,
+    nearest,
+    one_line,
+    rule_of,
+    show_value,
+)
 from recipes.nodes import Node, deepest, plain
 from recipes.walk import Place, key_places, kind_of, place_of
 
@@ -50,8 +60,19 @@ def _faults_of(error: Mapping[str, Any], tree: Node, schema: type[BaseModel]) ->
         rule = f"kinds are {listing(kinds)}" if given else f"needs a `kind`: {listing(kinds)}"
         path = (*place.path, "kind") if given else place.path
         yield fault_at(tree, path, rule, did_you_mean(given, kinds) if given else "")
+    elif kind == "value_error":
+        yield fault_at(tree, *_key_named(place, str(context["error"])))
     else:
         yield fault_at(tree, place.path, rule_of(kind, context, error["msg"]), _hint_for_value(kind, context, error))
+
+
+def _key_named(place: Place, message: str) -> tuple[tuple[str | int, ...], str]:
+    """A section's own complaint: the key that it opens with, `router.gate: no soft gate ...`, and the rule."""
+    named, colon, rule = message.partition(": ")
+    keys = named.split(".")
+    if colon and any(keys[0] in section.model_fields for section in place.below):
+        return (*place.path, *keys), rule
+    return place.path, one_line(message)
 
 
 def fault_at(tree: Node, path: tuple[str | int, ...], rule: str, hint: str = "") -> Fault:

@@ -20,22 +20,25 @@ from rewards.budget import Purse, Spend, hand_on
 from rewards.calling import Caller, Line
 from rewards.config import CallBudget, CallLimits, TournamentRewards
 from rewards.game import build_game
-from rewards.gate_rewards import merge_gated
+from rewards.gate_rewards import apply_factors, merge_gated, soft_factor
 from rewards.judges.panel import Panel
 from rewards.limiter import Limiter, LocalLimiter
 from rewards.merging import merged_log
+from rewards.router import Router
+from rewards.rubrics.win_rates import criterion_win_rates
 from rewards.together import all_or_none
 from rewards.tournament import PriorScorer, Tournament
 from rewards.types import (
+    AnyGate,
     CallHandler,
     Candidate,
-    Gate,
     GroupKey,
     GroupScore,
     Judge,
     ListJudge,
     Prior,
     Prompt,
+    SoftGate,
     Strengths,
 )
 
@@ -48,7 +51,7 @@ class Arena:
 
     Args:
         judge: asked about pairs, or about slates where the topology names slates; opened and closed by whoever made it.
-        gates: checked when a rollout arrives; those that fail never play.
+        gates: checked when a rollout arrives; those that fail a hard one never play, soft ones take from the reward.
         seed: of brackets, seats and jitter.
         prior: what the aggregator starts from; None = its documented default.
         carry_prior: keep what a batch taught for the next one (training); otherwise every batch starts from `prior`.
@@ -67,7 +70,7 @@ class Arena:
         self,
         config: TournamentRewards,
         judge: Judge | ListJudge,
-        gates: Sequence[Gate] = (),
+        gates: Sequence[AnyGate] = (),
         *,
         seed: int = 0,
         prior: Prior | None = None,
@@ -83,9 +86,11 @@ class Arena:
         self.prior = prior
         self._config = config
         self._gates = tuple(gates)
+        self._soft_weights = {gate.name: gate.weight for gate in self._gates if isinstance(gate, SoftGate)}
         self._seed = seed
         self._carry_prior = carry_prior
         self._prior_scorer = prior_scorer
+        self._router = Router(**config.router.model_dump()) if config.router is not None else None
         self._aggregator = build_aggregator(config.aggregator, min_verdicts=config.min_verdicts)
         self._budget = config.budget if groups_per_step is not None else CallBudget()
         self._purse = Purse(self._budget, groups=groups_per_step or 1, spent=spent)
@@ -121,7 +126,13 @@ class Arena:
         if key in self._tournaments:
             raise ValueError(f"group {key} is already open")
         tournament = Tournament(
-            key, prompt, num_candidates, self._gates, seed=self._seed, prior_scorer=self._prior_scorer
+            key,
+            prompt,
+            num_candidates,
+            self._gates,
+            seed=self._seed,
+            prior_scorer=self._prior_scorer,
+            router=self._router,
         )
         self._tournaments[key] = tournament
         allowance = self._purse.allowance(self._calls_per_item)
@@ -217,13 +228,13 @@ class Arena:
 
     async def stop(self) -> None:
         """Cancels all tournaments and forgets them; no task of ours is left."""
-        tasks = [*self._tasks.values(), *self._tests.values()]
+        tasks, tournaments = [*self._tasks.values(), *self._tests.values()], list(self._tournaments.values())
         self._tasks.clear()
         self._tests.clear()
         self._tournaments.clear()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *(tournament.stop_checks() for tournament in tournaments), return_exceptions=True)
 
     def _tournament(self, key: GroupKey) -> Tournament:
         if key not in self._tournaments:
@@ -233,8 +244,11 @@ class Arena:
     def _score(self, tournament: Tournament, strengths: Strengths) -> GroupScore:
         matches, rankings, failures = tournament.matches, tournament.rankings, tournament.failures()
         unit = reward_unit(self._config.aggregator, self._game.kind)
+        said = tournament.gate_scores
+        factors = {slot: soft_factor(said[slot], self._soft_weights) for slot in tournament.survivors}
+        rewards = apply_factors(strengths.rewards, factors, unit)
         return GroupScore(
-            rewards=merge_gated(strengths.rewards, tournament.survivors, tournament.vetoed, unit),
+            rewards=merge_gated(rewards, tournament.survivors, tournament.vetoed, unit),
             reliability=strengths.reliability,
             baseline_ids=[0] * tournament.num_candidates,
             matches=matches,
@@ -242,11 +256,16 @@ class Arena:
             strengths=strengths.strengths,
             stderrs=strengths.stderrs,
             gate_failures={name: tuple(slots) for name, slots in tournament.gate_failures.items() if slots},
-            num_calls=sum(len(match.calls) for match in matches) + len(rankings),
+            gate_scores={
+                name: [said.get(slot, {}).get(name) for slot in range(tournament.num_candidates)]
+                for name in self._soft_weights
+            },
+            num_calls=tournament.num_calls,
             num_failed=failures.total(),
             failures=dict(failures),
             rankings=rankings,
             num_cached=tournament.num_cached,
+            per_criterion=criterion_win_rates(matches, tournament.num_candidates),
         )
 
 

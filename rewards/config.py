@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from rewards.aggregator_config import AggregatorConfig, EmpiricalBayes
-from rewards.gate_config import GateConfig
+from rewards.gate_config import GateConfig, gate_name
 from rewards.judge_config import JudgeConfig, verdict_of
 from rewards.scorer_config import ScorerConfig
 from rewards.strict import ImportPath, StrictModel
@@ -62,6 +62,15 @@ class CallBudget(StrictModel):
     cost_per_run: Annotated[float, Field(gt=0)] | None = None
 
 
+class RouterConfig(StrictModel):
+    """Pairs that a verifiable score tells apart are decided by it, and the judge is spared (`rewards/router.py`)."""
+
+    gate: str
+    """Name of the soft gate whose score decides: the higher one wins. Give it weight 0 to use it for this only."""
+    margin: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Pairs whose scores are this close, or closer, go to the judge."""
+
+
 class TournamentRewards(StrictModel):
     """Rewards from matches inside the group."""
 
@@ -83,6 +92,7 @@ class TournamentRewards(StrictModel):
     prior_scorer: ImportPath | None = None
     """`(prompt, candidate) -> float`, cheap and sync, higher is better: what topologies that seed by `prior` go by."""
     gates: tuple[GateConfig, ...] = ()
+    router: RouterConfig | None = None
     calls: CallLimits = CallLimits()
     min_verdicts: Annotated[int, Field(ge=1)] = 1
     """A rollout with fewer verdicts is unscored."""
@@ -106,6 +116,23 @@ class TournamentRewards(StrictModel):
             raise ValueError("close_margin: state what is close in the units of this judge's scores")
         if self.close_margin is not None and kind == "probability" and self.close_margin > 0.5:
             raise ValueError("close_margin: a probability is at most 0.5 away from one half; `both` asks always")
+        return self
+
+    @model_validator(mode="after")
+    def _router_decides(self) -> Self:
+        if self.router is None:
+            return self
+        soft = [gate_name(gate) for gate in self.gates if gate.soft]
+        if self.router.gate not in soft:
+            known = f"soft gates: {', '.join(soft)}" if soft else "there is no soft gate"
+            raise ValueError(f"router.gate: no soft gate is called '{self.router.gate}'; {known}")
+        if isinstance(self.topology, KWise):
+            raise ValueError("router: k_wise asks about several at once, and a router decides pairs; leave it out")
+        if verdict_of(self.judge) == "score":
+            raise ValueError(
+                "router: it decides who wins, and this judge gives scores, which have no number for that; "
+                "choose a judge with hard verdicts or probabilities"
+            )
         return self
 
     @model_validator(mode="after")

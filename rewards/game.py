@@ -10,6 +10,7 @@ from rewards.asking import Asker
 from rewards.batch_rounds import play_rounds
 from rewards.config import TournamentRewards
 from rewards.errors import UserError
+from rewards.introduce import introduce
 from rewards.topologies import build_topology
 from rewards.tournament import Tournament
 from rewards.types import BatchTopology, CallHandler, Judge, ListJudge, SlateTopology, Topology, VerdictKind
@@ -55,8 +56,9 @@ def build_game(config: TournamentRewards, asker: Asker, on_call: CallHandler | N
             f"rewards.topology {config.topology.kind} plays pairs, and judge {judge.name} only ranks; choose k_wise"
         )
 
-    def play(tournament: Tournament, max_items: int | None) -> Coroutine[Any, Any, None]:
-        return tournament.play(topology.playable, asker, on_call, max_items=max_items)
+    async def play(tournament: Tournament, max_items: int | None) -> None:
+        await introduce(judge, tournament)
+        await tournament.play(topology.playable, asker, on_call, max_items=max_items)
 
     async def rounds(tournaments: Sequence[Tournament], calls_left: Callable[[], int | None]) -> None:
         if isinstance(topology, BatchTopology):

@@ -1,4 +1,4 @@
-"""Where rollouts that failed a gate stand: outside the fit, below everybody who played (ours).
+"""Rollouts that failed a gate stand outside the fit, below everybody who played (ours); soft gates take from rewards.
 
 They never play, so they cost no calls; but they are scored, so that the learner moves away from them. Feeding certain
 wins over them into the fit would blow up the group's scale.
@@ -6,8 +6,12 @@ wins over them into the fit would blow up the group's scale.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
+
+SMOOTHING = 0.01
+"""SearchLLM's delta."""
 
 STRENGTH_MARGIN = 1.0
 """How far below the survivors a failed rollout stands, in batch scales."""
@@ -47,3 +51,41 @@ def merge_gated(
     for i in failed:
         merged[i] = floor
     return merged
+
+
+def soft_factor(scores: Mapping[str, float], weights: Mapping[str, float]) -> float:
+    """The factor that soft gates make of their scores s_i in [0, 1], in [d / (1 + d), 1] with d = 0.01.
+
+    exp(sum_i w_i log((s_i + d) / (1 + d)) / sum_i w_i), a smoothed geometric mean: a soft `and`, in which one bad score
+    cannot be made up for, and no score's logarithm can run away. SearchLLM (arXiv 2603.10473) for equal weights; the
+    weights are ours. 1 where nothing weighs.
+    """
+    total = sum(weights[name] for name in scores)
+    if not total:
+        return 1.0
+    logs = (weights[name] * math.log((score + SMOOTHING) / (1.0 + SMOOTHING)) for name, score in scores.items())
+    return math.exp(sum(logs) / total)
+
+
+def apply_factors(
+    rewards: Sequence[float | None],
+    factors: Mapping[int, float],
+    unit: Literal["probability", "strength", "metric"],
+) -> list[float | None]:
+    """Rewards by slot after soft gates; never more than before, and the less the smaller the factor F.
+
+    `probability`: F r, as SearchLLM multiplies its utility. `strength`: r + log F, because strengths are log-odds in
+    batch scales and stand around 0, where a product would do nothing. `metric`: r - (1 - F) |r|, which is F r for a
+    metric that is not negative, and takes the same share of the size of one that is. Slots without a
+    factor keep theirs.
+    """
+
+    def changed(reward: float, factor: float) -> float:
+        if unit == "probability":
+            return factor * reward
+        return reward + math.log(factor) if unit == "strength" else reward - (1.0 - factor) * abs(reward)
+
+    return [
+        reward if reward is None or slot not in factors else changed(reward, factors[slot])
+        for slot, reward in enumerate(rewards)
+    ]

@@ -76,12 +76,16 @@ def failure_rate(scores: Iterable[GroupScore]) -> Rate:
 
 
 def judge_health(scores: Iterable[GroupScore], *, intervals: bool = False) -> dict[str, float]:
-    """Metrics of a batch: order_flip_rate, tie_rate, first_seat_rate, failure_rate, num_calls, and failures by cause.
+    """Metrics of a batch: order_flip_rate, tie_rate, first_seat_rate, failure_rate, num_calls, failures by cause.
 
+    num_spared, if any, counts the verdicts of a router, for which no judge was called; they are in no other figure.
     Rates without anything to count are left out. `intervals` adds `<rate>_low` and `<rate>_high` at 95 %.
     """
     groups = list(scores)
     metrics: dict[str, float] = {"num_calls": float(sum(score.num_calls for score in groups))}
+    calls = (call for score in groups for match in score.matches for call in match.calls)
+    if spared := sum(call.is_routed for call in calls):
+        metrics["num_spared"] = float(spared)
     for rate_of in (order_flip_rate, tie_rate, first_seat_rate, failure_rate):
         rate = rate_of(groups)
         if rate.value is not None:
@@ -124,7 +128,7 @@ def _leans(score: GroupScore) -> Iterator[tuple[Pairing | Slate, str, int, int, 
     for match in score.matches:
         for call in match.calls:
             value = call.verdict.value
-            if value is not None:
+            if value is not None and not call.is_routed:
                 yield match.pairing, call.judge, call.first, call.second, (value > level) - (value < level)
     for ranking in score.rankings:
         placed = zip(ranking.shown, ranking.places or (), strict=ranking.places is not None)

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from rewards.endpoint_config import EndpointConfig
 from rewards.program_config import Program
+from rewards.rubric_config import RubricJudge
 from rewards.strict import ImportPath, StrictModel
 from rewards.types import VerdictKind
 
@@ -147,7 +148,14 @@ class ProgramJudge(StrictModel):
 
 
 SingleJudge = Annotated[
-    EmbeddingJudge | LikelihoodJudge | VerdictTokensJudge | PythonJudge | ChatJudge | RewardModelJudge | ProgramJudge,
+    EmbeddingJudge
+    | LikelihoodJudge
+    | VerdictTokensJudge
+    | PythonJudge
+    | ChatJudge
+    | RubricJudge
+    | RewardModelJudge
+    | ProgramJudge,
     Field(discriminator="kind"),
 ]
 
@@ -208,6 +216,7 @@ JudgeConfig = Annotated[
     | VerdictTokensJudge
     | PythonJudge
     | ChatJudge
+    | RubricJudge
     | RewardModelJudge
     | ProgramJudge
     | PanelJudge,
@@ -236,4 +245,7 @@ def is_symmetric(judge: JudgeConfig) -> bool:
 
 def can_rank(judge: JudgeConfig) -> bool:
     """Whether it can place several answers in one call, as topology k_wise asks."""
-    return all(not isinstance(one, PythonJudge) or one.ranks for one in single_judges(judge))
+    return all(
+        not isinstance(one, RubricJudge) and (not isinstance(one, PythonJudge) or one.ranks)
+        for one in single_judges(judge)
+    )

@@ -166,7 +166,8 @@ def spending(scores: Iterable[GroupScore]) -> dict[str, float]:
     """Metrics of a batch's match logs: `Account.figures` of all judges, and `<judge>/<figure>` where there are more."""
     ledger = Ledger()
     for score in scores:
-        for call in (*(call for match in score.matches for call in match.calls), *score.rankings):
+        asked = (call for match in score.matches for call in match.calls if not call.is_routed)
+        for call in (*asked, *score.rankings):
             ledger.record("batch", call)
     judges = ledger.accounts().get("batch", {})
     figures = ledger.total().figures() if judges else {}

@@ -6,10 +6,13 @@ ranked a slate (topology `k_wise`) has None there, `kind` ranking, and fills thr
     shown        slots in the order shown          [3, 0, 2]
     shown_texts  their texts                       ["...", "...", "..."]
     places       place of each, 0 for the best     [1, 0, 1]; None where the call failed
+
+`criteria` is JSON: how much better the first is on each criterion, from -1 to 1; None from judges without criteria.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +42,7 @@ COLUMNS = (
     *("prompt_text", "first_text", "second_text", "kind", "value", "failure", "reason", "judge"),
     *("latency_s", "tokens_in", "tokens_out", "cost", "attempts"),
     *("shown", "shown_texts", "places"),
+    "criteria",
 )
 
 
@@ -53,13 +57,14 @@ def _pair_columns(match: Match, call: Call, texts: Sequence[str | None], kind: V
         "second_text": texts[call.second],
         "kind": kind,
         "value": call.verdict.value,
+        "criteria": json.dumps(dict(call.verdict.criteria)) if call.verdict.criteria else None,
         **dict.fromkeys(("shown", "shown_texts", "places")),
     }
 
 
 def _ranking_columns(ranking: Ranking, texts: Sequence[str | None]) -> Row:
     return {
-        **dict.fromkeys(("a", "b", "first", "second", "first_text", "second_text", "value")),
+        **dict.fromkeys(("a", "b", "first", "second", "first_text", "second_text", "value", "criteria")),
         "round": ranking.slate.round,
         "kind": "ranking",
         "shown": list(ranking.shown),

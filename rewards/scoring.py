@@ -1,6 +1,6 @@
 """A GroupSink for rewards of kind `scorer`: every rollout is scored by itself, as a whole or per segment; no matches.
 
-sampler --open/add/close--> ScorerSink --one task per rollout--> score_fn
+sampler --open/add/close--> ScorerSink --one task per rollout--> gates, then score_fn
                                 |
 trainer <-------scores()--------+   waits until every group is complete and every rollout scored, forgets them
 """
@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rewards.errors import UserError
-from rewards.types import Candidate, Gate, GroupKey, GroupScore, Prior, Prompt, Scored
-
-Score = float | Mapping[str, float | None] | Scored | None
-"""A metric's own value, higher is better; or one per segment by name, which then add up to the rollout's reward; or
-both in full; None = unscored."""
+from rewards.gate_rewards import soft_factor
+from rewards.gates.examine import Examination, examine
+from rewards.scored import Score, collect, read_score
+from rewards.types import AnyGate, Candidate, GroupKey, GroupScore, Prior, Prompt, Scored, SoftGate
 
 ScoreFn = Callable[[Prompt, Candidate], Score | Awaitable[Score]]
 
@@ -27,9 +24,8 @@ ScoreFn = Callable[[Prompt, Candidate], Score | Awaitable[Score]]
 class _Group:
     prompt: Prompt
     num_candidates: int
-    tasks: dict[int, asyncio.Task[Scored | None]] = field(default_factory=dict)
-    gate_failures: dict[str, list[int]] = field(default_factory=dict)
-    vetoed: dict[int, Candidate] = field(default_factory=dict)
+    candidates: dict[int, Candidate] = field(default_factory=dict)
+    tasks: dict[int, asyncio.Task[tuple[Examination, Scored | None]]] = field(default_factory=dict)
     closed: bool = False
     complete: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -37,15 +33,16 @@ class _Group:
 class ScorerSink:
     """Scores rollouts one by one as they arrive; implements `rewards.types.GroupSink`.
 
-    A rollout that fails a gate is not scored by the function; it gets min(0, the group's lowest score): never more than
-    a rollout that passed, and 0 where the metric is not negative. Each of its segments likewise.
+    A rollout that fails a hard gate is not scored by the function; it gets min(0, the group's lowest score): never more
+    than a rollout that passed, and 0 where the metric is not negative. Each of its segments likewise. Soft gates take
+    from the function's scores (`rewards/gate_rewards.py`).
 
     Args:
         score_fn: sync or async.
         name: how messages call the function, as a recipe does (`package.module:name`).
     """
 
-    def __init__(self, score_fn: ScoreFn, gates: Sequence[Gate] = (), *, name: str | None = None) -> None:
+    def __init__(self, score_fn: ScoreFn, gates: Sequence[AnyGate] = (), *, name: str | None = None) -> None:
         self.prior: Prior | None = None
         """Nothing is remembered; there for the trainer, which keeps every sink's memory in its checkpoints."""
         self._score_fn = score_fn
@@ -65,16 +62,11 @@ class ScorerSink:
             raise ValueError(f"group {key}: slot {index} of a group of {group.num_candidates}")
         if group.closed:
             raise ValueError(f"group {key}: slot {index} arrived after the group was closed")
-        if index in group.tasks or index in group.vetoed:
+        if index in group.tasks:
             raise ValueError(f"group {key}: slot {index} arrived twice")
-        failed = [gate.name for gate in self._gates if gate.check(group.prompt, candidate) is not None]
-        for name in failed:
-            group.gate_failures.setdefault(name, []).append(index)
-        if failed:
-            group.vetoed[index] = candidate
-        else:
-            group.tasks[index] = asyncio.create_task(self._score(group.prompt, candidate))
-        if len(group.tasks) + len(group.vetoed) == group.num_candidates:
+        group.candidates[index] = candidate
+        group.tasks[index] = asyncio.create_task(self._gate_and_score(group.prompt, candidate))
+        if len(group.tasks) == group.num_candidates:
             group.complete.set()
 
     async def close(self, key: GroupKey) -> None:
@@ -95,7 +87,8 @@ class ScorerSink:
             for key in keys:
                 group = self._groups[key]
                 await group.complete.wait()
-                scores[key] = _group_score(group, {index: await task for index, task in sorted(group.tasks.items())})
+                scored = {index: await task for index, task in sorted(group.tasks.items())}
+                scores[key] = _group_score(group, scored, self._gates)
         except BaseException:
             await self.stop()
             raise
@@ -124,11 +117,17 @@ class ScorerSink:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _gate_and_score(self, prompt: Prompt, candidate: Candidate) -> tuple[Examination, Scored | None]:
+        found = examine(self._gates, prompt, candidate)
+        if not isinstance(found, Examination):
+            found = await found
+        return found, None if found.failed else await self._score(prompt, candidate)
+
     async def _score(self, prompt: Prompt, candidate: Candidate) -> Scored | None:
         value = self._score_fn(prompt, candidate)
         if inspect.isawaitable(value):
             value = await value
-        return None if value is None else read_score(value, self._name)
+        return read_score(value, self._name)
 
     def _group(self, key: GroupKey) -> _Group:
         if key not in self._groups:
@@ -136,71 +135,30 @@ class ScorerSink:
         return self._groups[key]
 
 
-def read_score(value: object, name: str) -> Scored:
-    """What a score function gave, checked.
-
-    Raises:
-        UserError: no number, a number that is not finite, or a mapping without any number.
-    """
-    if isinstance(value, Mapping):
-        segments = {str(segment): _number(reward, name) for segment, reward in value.items()}
-        present = [reward for reward in segments.values() if reward is not None]
-        if not present:
-            raise UserError(f"rewards.target {name}: scored none of the segments in {value!r:.80}; give None instead")
-        return Scored(reward=sum(present), segments=segments)
-    scored = value if isinstance(value, Scored) else Scored(reward=value)  # pyright: ignore[reportArgumentType]
-    reward = _number(scored.reward, name)
-    if reward is None:
-        raise UserError(f"rewards.target {name}: a score without a reward; give None for a rollout that is unscored")
-    return Scored(
-        reward=reward,
-        segments={segment: _number(reward, name) for segment, reward in scored.segments.items()},
-        figures={figure: _number(number, name) for figure, number in scored.figures.items()},
+def _group_score(
+    group: _Group, scored: Mapping[int, tuple[Examination, Scored | None]], gates: Sequence[AnyGate]
+) -> GroupScore:
+    weights = {gate.name: gate.weight for gate in gates if isinstance(gate, SoftGate)}
+    found = {index: examination for index, (examination, _) in scored.items()}
+    failures: dict[str, list[int]] = {}
+    for index, examination in found.items():
+        for name in examination.failed:
+            failures.setdefault(name, []).append(index)
+    vetoed = {index: group.candidates[index] for index, examination in found.items() if examination.failed}
+    columns = collect(
+        {index: score for index, (_, score) in scored.items() if index not in vetoed},
+        vetoed,
+        {index: soft_factor(found[index].scores, weights) for index in found if index not in vetoed},
+        group.num_candidates,
     )
-
-
-def _number(value: object, name: str) -> float | None:
-    if value is None:
-        return None
-    try:
-        number = float(value)  # pyright: ignore[reportArgumentType]
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise UserError(f"rewards.target {name}: a score is a finite number or None, got {value!r}")
-    return number
-
-
-def _group_score(group: _Group, scores: Mapping[int, Scored | None]) -> GroupScore:
-    present = {index: score for index, score in scores.items() if score is not None}
-    spans_of = {index: dict.fromkeys(span.name for span in one.parsed.spans) for index, one in group.vetoed.items()}
     return GroupScore(
-        rewards=_column(group, {index: score.reward for index, score in present.items()}, set(group.vetoed)),
-        segment_rewards={
-            name: _column(
-                group,
-                {index: score.segments.get(name) for index, score in present.items()},
-                {index for index, spans in spans_of.items() if name in spans},
-            )
-            for name in _names([score.segments for score in present.values()] or spans_of.values())
-        },
-        figures={
-            name: [
-                present[index].figures.get(name) if index in present else None for index in range(group.num_candidates)
-            ]
-            for name in _names(score.figures for score in present.values())
-        },
+        rewards=columns.rewards,
+        segment_rewards=columns.segment_rewards,
+        figures=columns.figures,
         baseline_ids=[0] * group.num_candidates,
-        gate_failures={name: tuple(failed) for name, failed in group.gate_failures.items()},
+        gate_failures={name: tuple(slots) for name, slots in failures.items()},
+        gate_scores={
+            name: [found[index].scores.get(name) if index in found else None for index in range(group.num_candidates)]
+            for name in weights
+        },
     )
-
-
-def _column(group: _Group, values: Mapping[int, float | None], vetoed: set[int]) -> list[float | None]:
-    """One entry per slot; those that failed a gate stand at the floor."""
-    floor = min([0.0, *(value for value in values.values() if value is not None)])
-    return [floor if index in vetoed else values.get(index) for index in range(group.num_candidates)]
-
-
-def _names(columns: Iterable[Mapping[str, object]]) -> list[str]:
-    """Every name, in the order first seen, so that equal groups give equal tables."""
-    return list(dict.fromkeys(name for column in columns for name in column))

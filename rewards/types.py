@@ -11,7 +11,7 @@ Who meets whom:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -104,7 +104,9 @@ class Verdict:
 
     value: `hard` 1 win, 0 loss, 0.5 tie by the judge's own word; `probability` that first wins, in [0, 1];
     `score` > 0 if first is better, any scale. None exactly when `failure` names a cause: never an invented number.
-    attempts: requests that were made for it, all of whose tokens and cost are counted; 0: it came from the cache.
+    criteria: of a judge that goes through criteria, how much better first is on each, in [-1, 1].
+    attempts: requests that were made for it, all of whose tokens and cost are counted; 0: it came from the cache, or a
+    router spared the judge (`rewards/router.py`).
     """
 
     value: float | None
@@ -115,10 +117,15 @@ class Verdict:
     tokens_out: int = 0
     cost: float = 0.0
     attempts: int = 1
+    criteria: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.value is None) != (self.failure is not None):
             raise ValueError("a verdict has a value or a failure, exactly one of the two")
+
+
+ROUTER = "router:"
+"""How the names of verifiers begin that decide in a judge's place (`rewards/router.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +140,11 @@ class Call:
     verdict: Verdict
     judge: str
     weight: float = 1.0
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether a router decided, so that no judge was asked."""
+        return self.judge.startswith(ROUTER)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -314,8 +326,9 @@ class GroupScore:
 
     baseline_ids tells who shares a baseline (default: the whole group, id 0). segment_rewards maps a segment's name to
     its rewards, figures a number's name to its values, which are logged and never learned from. gate_failures maps a
-    gate's name to the slots it failed. num_calls counts judge calls asked (a ranking is one), num_failed those that
-    ended without a verdict, failures counts them by cause; num_cached of the calls were answered from the cache.
+    gate's name to the slots it failed, gate_scores a soft gate's to what it said of each slot (None: not asked).
+    num_calls counts judge calls asked (a ranking is one), num_failed those that ended without a verdict, failures
+    counts them by cause; num_cached of the calls were answered from the cache.
     """
 
     rewards: list[float | None]
@@ -329,6 +342,7 @@ class GroupScore:
     per_criterion: Mapping[str, list[float | None]] = field(default_factory=dict)
     figures: Mapping[str, list[float | None]] = field(default_factory=dict)
     gate_failures: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    gate_scores: Mapping[str, list[float | None]] = field(default_factory=dict)
     num_calls: int = 0
     num_failed: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
@@ -358,6 +372,16 @@ class Judge(Protocol):
 
     async def compare(self, prompt: Prompt, first: Candidate, second: Candidate) -> Verdict: ...
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Acquainted(Protocol):
+    """A judge that wants to see some of a group before it compares any two of it. It is asked again for every group."""
+
+    async def wants_members(self, prompt: Prompt) -> bool: ...
+    def meet(self, prompt: Prompt, members: Sequence[Candidate]) -> None:
+        """Members of one group, at most three: the best, the middle one and the worst by what is known before."""
+        ...
 
 
 @runtime_checkable
@@ -461,11 +485,25 @@ class Aggregator(Protocol):
 
 
 class Gate(Protocol):
-    """A cheap check before any judge: the reason the candidate fails, or None if it passes."""
+    """A cheap check before any judge: the reason the candidate fails, or None if it passes. One that waits is async."""
 
     @property
     def name(self) -> str: ...
-    def check(self, prompt: Prompt, candidate: Candidate) -> str | None: ...
+    def check(self, prompt: Prompt, candidate: Candidate) -> str | Awaitable[str | None] | None: ...
+
+
+@runtime_checkable
+class SoftGate(Protocol):
+    """A check that vetoes nobody: its score in [0, 1] enters a factor on the reward. One that waits is async."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def weight(self) -> float: ...
+    def score(self, prompt: Prompt, candidate: Candidate) -> float | Awaitable[float]: ...
+
+
+AnyGate = Gate | SoftGate
 
 
 @runtime_checkable

@@ -59,7 +59,7 @@ async def judge_pairs(pairs: Sequence[Pair], sink: GroupSink) -> dict[GroupKey, 
 class Games:
     """One evaluation of `pairs`: `result` for summary.json, `metrics` for the step's row, `rows` for its table.
 
-    ungated: per pair, whether both answers passed every gate, so that the judge alone decided.
+    ungated: per pair, whether both answers passed every gate and no router decided, so that the judge alone did.
     """
 
     pairs: Sequence[Pair]
@@ -89,7 +89,7 @@ def tally(
         RunStopped: no prompt has an outcome.
     """
     outcomes = [outcome_of(scores[pair.key]) for pair in pairs]
-    ungated = [not scores[pair.key].gate_failures for pair in pairs]
+    ungated = [not scores[pair.key].gate_failures and not _routed(scores[pair.key]) for pair in pairs]
     by_prompt: dict[str, list[float | None]] = {prompt_id: [] for prompt_id in prompt_ids}
     for pair, outcome in zip(pairs, outcomes, strict=True):
         by_prompt[pair.group.prompt.id].append(outcome)
@@ -107,6 +107,7 @@ def tally(
         "heldout/mean_tokens_before": lengths.before,
         "heldout/gated_fraction": num_gated[1] / len(pairs),
         "heldout/gated_fraction_before": num_gated[0] / len(pairs),
+        **_criterion_rates([scores[pair.key] for pair in pairs]),
     }
     figures = _mean_figures(pairs, scores)
     for name, figure in figures.items():
@@ -178,6 +179,21 @@ def judged_alone(
         list(by_prompt.values()), opponent=OPPONENT_NAME, num_resamples=config.bootstrap, seed=seed
     ).to_json()
     return {name: result[name] for name in ("win_rate", "ci95", "num_prompts", "num_pairs")}
+
+
+def _routed(score: GroupScore) -> bool:
+    """Whether a router decided the pair by what a gate measured."""
+    return any(call.is_routed for match in score.matches for call in match.calls)
+
+
+def _criterion_rates(scores: Sequence[GroupScore]) -> dict[str, float]:
+    """How often the current policy wins each criterion of a rubric, over the pairs that have a verdict on it."""
+    rates: dict[str, list[float]] = {}
+    for score in scores:
+        for name, by_slot in score.per_criterion.items():
+            if (rate := by_slot[1]) is not None:
+                rates.setdefault(name, []).append(rate)
+    return {f"heldout/criterion/{name}": sum(own) / len(own) for name, own in sorted(rates.items())}
 
 
 def _gated(score: GroupScore, slot: int) -> bool:

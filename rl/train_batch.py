@@ -153,4 +153,10 @@ def _reward_metrics(
             metrics[f"figure/{name}"] = float(np.mean(values))
     gated = sum(len(slots) for score in scores for slots in score.gate_failures.values())
     metrics["reward/num_gate_failures"] = float(gated)
+    for name in sorted({name for score in scores for name in score.gate_failures}):
+        metrics[f"gate/{name}/num_failed"] = float(sum(len(score.gate_failures.get(name, ())) for score in scores))
+    for name in sorted({name for score in scores for name in score.gate_scores}):
+        said = [value for score in scores for value in score.gate_scores.get(name, ()) if value is not None]
+        if said:
+            metrics[f"gate/{name}/mean_score"] = sum(said) / len(said)
     return metrics

@@ -28,7 +28,10 @@ from rewards.judges.panel import Panel, build_panel
 from rewards.judges.program import build_program
 from rewards.judges.python import build_python
 from rewards.judges.reward_model import build_reward_model
+from rewards.judges.rubric import build_rubric
 from rewards.judges.verdict_tokens import build_verdict_tokens
+from rewards.rubric_config import RubricJudge
+from rewards.rubrics.store import CriteriaStore
 from rewards.types import Completer, Judge, TokenScorer
 
 
@@ -41,6 +44,7 @@ class Surroundings:
     resolve_model: Callable[[str], Path]
     seed: int
     base_dir: Path | None
+    criteria_store: CriteriaStore | None = None
 
 
 def _embedding(config: EmbeddingJudge, around: Surroundings) -> Judge:
@@ -59,6 +63,16 @@ def _verdict_tokens(config: VerdictTokensJudge, around: Surroundings) -> Judge:
 
 def _python(config: PythonJudge, around: Surroundings) -> Judge:
     return build_python(config)
+
+
+def _rubric(config: RubricJudge, around: Surroundings) -> Judge:
+    return build_rubric(
+        config,
+        around.completer or ChatEndpoint(config.endpoint),
+        seed=around.seed,
+        base_dir=around.base_dir,
+        store=around.criteria_store,
+    )
 
 
 def _chat(config: ChatJudge, around: Surroundings) -> Judge:
@@ -96,6 +110,7 @@ BUILDERS: Mapping[str, Callable[[Any, Surroundings], Judge]] = MappingProxyType(
         "likelihood": _likelihood,
         "verdict_tokens": _verdict_tokens,
         "python": _python,
+        "rubric": _rubric,
         "chat": _chat,
         "reward_model": _reward_model,
         "program": _program,
@@ -112,18 +127,21 @@ def build_judge(
     resolve_model: Callable[[str], Path] = Path,
     seed: int = 0,
     base_dir: Path | None = None,
+    criteria_store: CriteriaStore | None = None,
 ) -> Judge:
     """The judge of a recipe. Whoever builds it closes it.
 
     Args:
         token_scorer: the causal model that a verdict_tokens judge asks; it stays the caller's.
-        completer: what a chat judge asks instead of its endpoint; the judge closes it.
+        completer: what a chat or rubric judge asks instead of its endpoint; the judge closes it.
         resolve_model: from a config's model name to its directory (`rollouts.models.resolve_model` knows packages and
             the hub); by itself this module takes directories only.
         seed: of the fences around the texts that a model reads.
         base_dir: where a template's relative path starts; default: the working directory.
+        criteria_store: where a rubric judge keeps the criteria of prompts; default: in memory.
 
     Raises:
         UserError: model, template, plug-in, schema, endpoint's key or calibration pairs are at fault.
     """
-    return BUILDERS[config.kind](config, Surroundings(token_scorer, completer, resolve_model, seed, base_dir))
+    around = Surroundings(token_scorer, completer, resolve_model, seed, base_dir, criteria_store)
+    return BUILDERS[config.kind](config, around)

@@ -244,7 +244,7 @@ async def test_members_of_a_panel_remember_each_for_itself_and_calibration_is_to
     config = TypeAdapter(RewardsConfig).validate_json(json.dumps({"kind": "tournament", "judge": panel}))
     assert isinstance(config, TournamentRewards)
     seen: list[Call | Ranking] = []
-    asked = []
+    asked, cached = [], []
     for _ in range(2):
         ASKED.clear()
         async with open_judge(config.judge, device="cpu", seed=0) as judge, open_cache(tmp_path / "c") as cache:
@@ -257,7 +257,8 @@ async def test_members_of_a_panel_remember_each_for_itself_and_calibration_is_to
                 await sink.add(KEY, index, Candidate(str(index), text))
             score = (await sink.scores())[KEY]
             assert score.num_calls == 4
+            cached.append(score.num_cached)
         asked.append(len(ASKED))
     assert asked == [6, 0], "two members, two orders, and one known pair each"
     assert len(seen) == 12
-    assert score.num_cached == 4
+    assert cached == [0, 4]

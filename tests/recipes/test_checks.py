@@ -89,6 +89,7 @@ CASES = [
     (["rl.sync.backend=nccl", "rollouts.placement=colocated"], "rl.sync.backend"),
     # judging
     (["rewards.gates.0.min_words=26"], "rewards.gates.0.min_words"),
+    (["rewards.gates=[{kind: length}, {kind: length, max_words: 9}]"], "rewards.gates.1.name"),
     (["rewards.judge.choices=[A, A]"], "rewards.judge.choices"),
     (["rewards.judge.choices=[A, ' ']"], "rewards.judge.choices"),
     (["rewards.min_verdicts=5"], "rewards.min_verdicts"),

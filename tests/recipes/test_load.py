@@ -363,6 +363,14 @@ def test_a_file_that_is_no_recipe_is_refused_in_one_line(write: Write, content: 
     assert words in message
 
 
+def test_a_section_that_complains_of_a_key_names_it(write: Write) -> None:
+    path = write(MINIMAL.replace("  judge:", "  topology: {kind: adaptive, calls_per_group: 8}\n  judge:"))
+    (message,) = faults(path, "rewards.budget={calls_per_group: 3}")
+    assert message.startswith(
+        "--set rewards.budget={calls_per_group: 3}: rewards.budget.calls_per_group = 3: adaptive "
+    )
+
+
 def test_a_file_that_is_not_there_is_refused(write: Write) -> None:
     assert faults("no.yaml") == ["no.yaml: cannot be read: no such file or directory"]
     assert faults(".") == [".: cannot be read: is a directory"]
@@ -377,7 +385,7 @@ def test_a_recipe_error_is_a_user_error_that_survives_pickling() -> None:
 
 
 def test_every_pattern_of_the_schema_has_words() -> None:
-    patterns = set(re.findall(r'"pattern": "((?:[^"\\]|\\.)*)"', json.dumps(Recipe.model_json_schema())))
+    patterns = set(re.findall(r'"pattern": "(?!#/)((?:[^"\\]|\\.)*)"', json.dumps(Recipe.model_json_schema())))
     assert {json.loads(f'"{pattern}"') for pattern in patterns} == set(PATTERN_RULES)
 
 

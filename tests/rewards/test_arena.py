@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -425,6 +426,105 @@ class TestGates:
         score = (await arena.scores())[KEY]
         assert score.rewards[0] == 0.0
         assert score.num_scored == 3
+
+
+class SlowGate:
+    """Takes a while over each candidate; fails the given ids, breaks on `breaks_on`."""
+
+    name = "slow"
+
+    def __init__(self, ids: set[int], breaks_on: int | None = None) -> None:
+        self._ids, self._breaks_on = ids, breaks_on
+        self.at_work = 0
+
+    async def check(self, prompt: Prompt, candidate: Candidate) -> str | None:
+        self.at_work += 1
+        try:
+            await asyncio.sleep(0.01 if int(candidate.id) != self._breaks_on else 0.0)
+        finally:
+            self.at_work -= 1
+        if int(candidate.id) == self._breaks_on:
+            raise UserError("gate slow: broken")
+        return "no" if int(candidate.id) in self._ids else None
+
+
+class HalfGate:
+    """A soft gate: 0 for the given ids, else 1."""
+
+    name, weight = "half", 1.0
+
+    def __init__(self, ids: set[int]) -> None:
+        self._ids = ids
+
+    def score(self, prompt: Prompt, candidate: Candidate) -> float:
+        return float(int(candidate.id) not in self._ids)
+
+
+class TestGatesThatWait:
+    async def test_they_change_nothing_but_the_time(self) -> None:
+        quick = await score_one(Arena(config(), FakeJudge(), [FailsGate("slow", {1, 3})]), 5)
+        slow = await score_one(Arena(config(), FakeJudge(), [SlowGate({1, 3})]), 5)
+        assert (slow.rewards, slow.gate_failures) == (quick.rewards, quick.gate_failures)
+        assert slow.num_calls == quick.num_calls
+
+    async def test_adding_does_not_wait_for_them_and_a_closed_group_does(self) -> None:
+        gate = SlowGate(set())
+        arena = Arena(config(), FakeJudge(), [gate])
+        await arena.open(KEY, PROMPT, 3)
+        for index in range(2):
+            await arena.add(KEY, index, Candidate(str(index), ""))
+        await arena.close(KEY)
+        assert arena.unfinished() == [f"gates of {KEY}/0", f"gates of {KEY}/1"]
+        with pytest.raises(ValueError, match="after the group was closed"):
+            await arena.add(KEY, 2, Candidate("2", ""))
+        assert (await arena.scores())[KEY].num_scored == 2
+
+    async def test_a_broken_one_surfaces_and_leaves_nothing_running(self) -> None:
+        arena = Arena(config(), FakeJudge(), [SlowGate(set(), breaks_on=1)])
+        await arena.open(KEY, PROMPT, 3)
+        for index in range(3):
+            await arena.add(KEY, index, Candidate(str(index), ""))
+        with pytest.raises(UserError, match="gate slow: broken"):
+            await arena.scores()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    async def test_stopping_ends_them(self) -> None:
+        gate = SlowGate(set())
+        arena = Arena(config(), FakeJudge(), [gate])
+        await arena.open(KEY, PROMPT, 2)
+        await arena.add(KEY, 0, Candidate("0", ""))
+        while not gate.at_work:
+            await asyncio.sleep(0)
+        await arena.add(KEY, 1, Candidate("1", ""))
+        await arena.stop()
+        assert gate.at_work == 0
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+class TestSoftGates:
+    async def test_they_multiply_probabilities_and_veto_nobody(self) -> None:
+        plain = await score_one(Arena(config(), FakeJudge()), 3)
+        score = await score_one(Arena(config(), FakeJudge(), [HalfGate({1})]), 3)
+        assert score.gate_scores == {"half": [1.0, 0.0, 1.0]}
+        assert score.gate_failures == {}
+        assert score.num_calls == plain.num_calls
+        middle = plain.rewards[1]
+        assert middle is not None
+        assert score.rewards == pytest.approx([plain.rewards[0], middle / 101, plain.rewards[2]])
+
+    async def test_strengths_lose_the_logarithm_and_the_vetoed_stay_below(self) -> None:
+        async def compare(first: int, second: int) -> float:
+            return float(second - first)
+
+        judge = FakeJudge(compare, kind="score")
+        plain = await score_one(Arena(config(), judge, [FailsGate("g", {2})]), 4)
+        gates = [HalfGate({0}), FailsGate("g", {2})]
+        score = await score_one(Arena(config(), FakeJudge(compare, kind="score"), gates), 4)
+        best = plain.rewards[0]
+        assert best is not None
+        assert score.rewards[0] == pytest.approx(best - math.log(101))
+        assert score.rewards[2] == min(reward for reward in score.rewards if reward is not None)
+        assert score.gate_scores == {"half": [0.0, 1.0, 1.0, 1.0]}
 
 
 class TestPrior:

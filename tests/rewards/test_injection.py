@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -22,6 +22,13 @@ from rollouts.models import resolve_model
 from rollouts.tiny import build_tiny_tokenizer
 from tests.fakes.completers import FakeCompleter, longer_is_better
 from tests.rewards.injection import HOSTILE, Asked, Encode, Reader, check_bytes, check_tokens, whole_text
+from tests.rewards.rubrics.test_rubric_judge import (
+    Scripted,
+    deeper_is_longer,
+    writes_for_the_pair,
+    writes_then_compares,
+)
+from tests.rewards.rubrics.test_rubric_judge import config as rubric_config
 
 ENDPOINT = EndpointConfig(base_url="http://judge/v1", model="m")
 HOSTILE_TEXT = st.lists(st.one_of(st.text(max_size=20), st.sampled_from(HOSTILE)), max_size=3).map("".join)
@@ -35,6 +42,18 @@ def chat(reply: str, *, ranks: bool = False) -> Reader:
         config = ChatJudge.model_validate({"kind": "chat", "endpoint": ENDPOINT, "reply": reply})
         await _ask(build_judge(config, completer=completer, seed=7), prompt, answers, ranks=ranks)
         return [Asked(asked.messages) for asked in completer.asked]
+
+    return read
+
+
+def rubric(criteria_from: str, script: Callable[[Sequence[str]], Any]) -> Reader:
+    """The first question: what follows written criteria is in `rubrics/test_rubric_structure.py`."""
+
+    async def read(prompt: str, answers: Sequence[str]) -> list[Asked]:
+        completer = Scripted(script)
+        judge = build_judge(rubric_config(criteria_from=criteria_from), completer=completer, seed=7)
+        await _ask(judge, prompt, answers, ranks=False)
+        return [Asked(completer.asked[0].messages)]
 
     return read
 
@@ -108,6 +127,9 @@ READERS: dict[str, tuple[Reader, Encode]] = {
     "chat, probability": (chat("probability"), by_server),
     "chat, scores": (chat("scores"), by_server),
     "chat, slate": (chat("winner", ranks=True), by_server),
+    "rubric": (rubric("rubric", deeper_is_longer), by_server),
+    "rubric, pair": (rubric("pair", writes_for_the_pair), by_server),
+    "rubric, written": (rubric("prompt", writes_then_compares), by_server),
     "verdict_tokens": (verdict_tokens(), by_messages),
     "verdict_tokens, slate": (verdict_tokens(ranks=True), by_messages),
     "likelihood": (likelihood, by_spans),

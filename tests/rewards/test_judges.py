@@ -32,6 +32,8 @@ from rewards.program_config import LengthProgram
 from rewards.types import Candidate, ChoiceScores, Judge, Message, Prompt, Verdict
 from rollouts.tiny import build_tiny_model
 from tests.fakes.completers import FakeCompleter, longer_is_better
+from tests.rewards.rubrics.test_rubric_judge import Scripted, deeper_is_longer, writes_then_compares
+from tests.rewards.rubrics.test_rubric_judge import config as rubric_config
 from tests.rewards.tiny_bert import build_tiny_bert
 from tests.rewards.tiny_reward_models import build_tiny_preference, build_tiny_scalar
 
@@ -149,6 +151,11 @@ MAKERS: dict[str, Callable[[Path], Judge]] = {
             head="preference_embedding",
             model=str(build_tiny_preference(bert.parent / "preference")),
         )
+    ),
+    "rubric": lambda bert: build_judge(rubric_config(), completer=Scripted(deeper_is_longer)),
+    "rubric, hard": lambda bert: build_judge(rubric_config(verdict="hard"), completer=Scripted(deeper_is_longer)),
+    "rubric, written": lambda bert: build_judge(
+        rubric_config(criteria_from="prompt"), completer=Scripted(writes_then_compares)
     ),
     "program": lambda bert: build_judge(LENGTH),
     "program, score": lambda bert: build_judge(LENGTH.model_copy(update={"verdict": "score"})),

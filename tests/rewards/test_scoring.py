@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from rewards.errors import UserError
-from rewards.scoring import Score, ScoreFn, ScorerSink
-from rewards.types import Candidate, Gate, GroupKey, GroupScore, GroupSink, ParsedAnswer, Prompt, Scored, TextSpan
+from rewards.scored import Score
+from rewards.scoring import ScoreFn, ScorerSink
+from rewards.types import AnyGate, Candidate, GroupKey, GroupScore, GroupSink, ParsedAnswer, Prompt, Scored, TextSpan
 
 KEY = GroupKey("g")
 PROMPT = Prompt("p", "task")
@@ -21,7 +22,7 @@ class EmptyGate:
         return None if candidate.text else "empty answer"
 
 
-async def score(score_fn: ScoreFn, texts: list[str | None], *gates: Gate) -> GroupScore:
+async def score(score_fn: ScoreFn, texts: list[str | None], *gates: AnyGate) -> GroupScore:
     """None = the slot never arrives."""
     sink = ScorerSink(score_fn, gates, name="my.metrics:fn")
     assert isinstance(sink, GroupSink)
@@ -106,6 +107,23 @@ async def test_a_gate_holds_for_the_segments_that_a_rollout_has() -> None:
 async def test_impossible_segment_scores_name_the_target(value: Score) -> None:
     with pytest.raises(UserError, match=r"my\.metrics:fn"):
         await score(lambda prompt, candidate: value, ["a"])
+
+
+class HalfGate:
+    """Soft: 0 for the empty answer."""
+
+    name, weight = "half", 2.0
+
+    async def score(self, prompt: Prompt, candidate: Candidate) -> float:
+        await asyncio.sleep(0)
+        return float(bool(candidate.text))
+
+
+async def test_soft_gates_take_from_the_score() -> None:
+    result = await score(lambda prompt, candidate: 2.0, ["a", "", None], HalfGate())
+    assert result.rewards == pytest.approx([2.0, 2.0 / 101, None])
+    assert result.gate_scores == {"half": [1.0, 0.0, None]}
+    assert (await score(lambda prompt, candidate: -1.0, [""], HalfGate())).rewards == pytest.approx([-2.0 + 1 / 101])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "high"])

@@ -182,3 +182,17 @@ def test_a_win_rate_inside_a_pair_is_no_figure() -> None:
     games = tally(["a"], pairs, {pairs[0].key: replace(won(0.1), rewards=[0.1, 0.9])}, CONFIG, seed=0)
     assert "figures" not in games.result
     assert "heldout/reward" not in games.metrics
+
+
+def test_criteria_are_followed_and_routed_pairs_are_not_the_judges() -> None:
+    pairs = pairs_of({"a": [1, 1, 1]}, {"a": [1, 1, 1]})
+    spared = Match(Pairing(0, 1), (Call(0, 1, Verdict(0.0, attempts=0), "router:tests"),))
+    scores = {
+        pairs[0].key: replace(won(0.0), per_criterion={"depth": [0.0, 1.0], "facts": [0.5, 0.5]}),
+        pairs[1].key: replace(won(1.0), per_criterion={"depth": [0.5, 0.5], "facts": [None, None]}),
+        pairs[2].key: replace(won(0.0), matches=(spared,)),
+    }
+    games = tally(["a"], pairs, scores, CONFIG, seed=0)
+    assert games.metrics["heldout/criterion/depth"] == 0.75
+    assert games.metrics["heldout/criterion/facts"] == 0.5
+    assert games.ungated == [True, True, False]

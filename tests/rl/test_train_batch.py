@@ -111,14 +111,21 @@ def test_metrics_by_hand() -> None:
     groups = [make_group("a", [2, 4]), replace(second, rollouts=(cut, second.rollouts[1]))]
     scores = [
         GroupScore(rewards=[0.0, 1.0], gate_failures={"length": (0,), "copy": (0, 1)}),
-        rewards(3.0, 7.0),
+        replace(
+            rewards(3.0, 7.0), gate_failures={"copy": (1,)}, gate_scores={"own": [0.5, None], "late": [None, None]}
+        ),
     ]
     metrics = build(groups, scores).metrics
     assert metrics["reward/mean"] == pytest.approx(11 / 4)
     assert metrics["reward/group_std"] == pytest.approx((0.5 + 2.0) / 2)
     assert metrics["rollout/mean_tokens"] == 4
     assert metrics["rollout/truncated_fraction"] == 0.25
-    assert metrics["reward/num_gate_failures"] == 3
+    assert metrics["reward/num_gate_failures"] == 4
+    assert {name: value for name, value in metrics.items() if name.startswith("gate/")} == {
+        "gate/copy/num_failed": 3,
+        "gate/length/num_failed": 1,
+        "gate/own/mean_score": 0.5,
+    }
 
 
 def test_a_step_without_any_reward_is_an_empty_batch() -> None:

@@ -1,50 +1,22 @@
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rewards.errors import UserError
-from rewards.gate_config import CopyRatioGate, GateConfig, LengthGate
-from rewards.gates import BUILDERS, build_gates, copy_ratio, normalized_words
+from rewards.gate_config import CopyRatioGate, GateConfig
+from rewards.gates.copy_ratio import copy_ratio
+from rewards.gates.words import normalized_words
 from rewards.types import Candidate, Prompt
+from tests.rewards.gates.asking import hard
 
 SOURCE = "The quick brown fox jumps over the lazy dog. It wasn't seen again."
 PROMPT = Prompt(id="p1", text=f"Summarise: {SOURCE}", fields={"text": SOURCE, "title": "Fox"})
 
 
 def check(config: GateConfig, answer: str) -> str | None:
-    return build_gates([config])[0].check(PROMPT, Candidate("c", answer))
-
-
-def test_every_kind_is_built_in_the_order_given() -> None:
-    kinds = {get_args(member.model_fields["kind"].annotation)[0] for member in get_args(get_args(GateConfig)[0])}
-    assert kinds == set(BUILDERS)
-    gates = build_gates([CopyRatioGate(kind="copy_ratio"), LengthGate(kind="length")])
-    assert [gate.name for gate in gates] == ["copy_ratio", "length"]
-
-
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [
-        ("one two", "2 words, fewer than 3"),
-        ("one two three.", None),
-        (" one  two\nthree four! \n", None),
-        ("one two three four five.", "5 words, more than 4"),
-        ("one two three", "does not end in '.' or '!'"),
-        ("one two three,", "does not end in '.' or '!'"),
-        ("", "0 words, fewer than 3"),
-    ],
-)
-def test_length(answer: str, reason: str | None) -> None:
-    assert check(LengthGate(kind="length", min_words=3, max_words=4, endings=(".", "!")), answer) == reason
-
-
-def test_length_without_endings_takes_any() -> None:
-    assert check(LengthGate(kind="length"), "word") is None
-    assert check(LengthGate(kind="length"), " ") is not None
+    return hard(config, Candidate("c", answer), PROMPT)
 
 
 @pytest.mark.parametrize(
