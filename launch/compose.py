@@ -15,10 +15,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from launch.chaos import Chaos, EngineKiller, faulty
+from launch.chaos import Chaos
+from launch.chaos_judge import faulty
+from launch.chaos_processes import ProcessFaults
 from launch.devices import Device, engine_specs, resolve_device, sync_backend
 from launch.gpu_placement import place
-from launch.judging import make_sink, open_judge, open_rewards, pairwise
+from launch.judging import audit_rewards, make_sink, open_judge, open_rewards, pairwise
 from launch.objective import recipe_objective
 from launch.progress import ProgressMeter
 from launch.prompts import RunPrompts
@@ -30,7 +32,6 @@ from launch.watchdog import Watchdog, beside
 from recipes.load import LoadedRecipe, dump_resolved
 from recipes.schema import Recipe
 from rewards.arena import Arena
-from rewards.config import TournamentRewards
 from rewards.errors import UserError
 from rewards.health import judge_health, length_correlation
 from rewards.match_rows import match_rows
@@ -96,15 +97,16 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
             processes=lambda: pool.processes() | learner.processes(),
             waiting=lambda: [*pool.unfinished(), *(waiting for sink in sinks for waiting in sink.unfinished())],
             kill_engines=lambda: pool.kill_engines(),
+            starting=lambda: pool.is_replacing,
         )
         meter = ProgressMeter(recipe, watchdog)
-        killer: EngineKiller | None = None
+        faults: ProcessFaults | None = None
         sinks: list[Arena | ScorerSink] = []
 
         def on_rollout(rollout: Rollout) -> None:
             meter.on_rollout(rollout)
-            if killer is not None:
-                killer.on_rollout()
+            if faults is not None:
+                faults.on_rollout()
 
         placement = place(recipe, device)
         stack.callback(placement.release)
@@ -132,14 +134,16 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
         judge = await stack.enter_async_context(open_rewards(recipe.rewards, device=device, seed=recipe.seed))
         if chaos is not None:
             judge = faulty(judge, chaos) if judge is not None else None
-            killer = EngineKiller(
+            faults = ProcessFaults(
                 chaos,
                 meter,
-                processes=pool.processes,
+                engines=pool.processes,
+                ranks=learner.processes,
                 rollouts_per_step=recipe.rollouts.group_size * recipe.rollouts.prompts_per_step,
+                log=run.path / "chaos.jsonl",
             )
-            faults = ", ".join(f"{name}:{p:g}" for name, p in chaos.probabilities.items())
-            meter.handle(Note("warning", f"chaos: faults on purpose, seed {chaos.seed}: {faults}"))
+            named = ", ".join(f"{name}:{p:g}" for name, p in chaos.probabilities.items())
+            meter.handle(Note("warning", f"chaos: faults on purpose, seed {chaos.seed}: {named}"))
         meter.starting()
         started = time.monotonic()
         stack.push_async_callback(learner.stop)
@@ -177,7 +181,7 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
                 heldout_sink=heldout_sink,
                 learner=learner,
                 store=run,
-                events=killer or meter,
+                events=faults or meter,
                 train_requests=prompts.train_requests,
                 heldout_requests=prompts.heldout_requests,
                 describe=describe,
@@ -214,16 +218,13 @@ def all_match_rows(groups: Sequence[Group], scores: Sequence[GroupScore]) -> lis
 
 def _audit(recipe: Recipe, device: Device) -> Any:
     """A context that opens the second judge's sink, or None if the recipe names none."""
-    config, rewards = recipe.evaluation.audit_judge, recipe.rewards
-    if config is None or not isinstance(rewards, TournamentRewards):
+    config, rewards = recipe.evaluation.audit_judge, audit_rewards(recipe.rewards)
+    if config is None or rewards is None:
         return None
 
     @asynccontextmanager
     async def open_audit() -> AsyncIterator[GroupSink]:
         async with open_judge(config, device=device, seed=recipe.seed) as judge:
-            # No gates: they would decide pairs as they did before, and this is a second opinion on the answers.
-            yield make_sink(
-                pairwise(rewards.model_copy(update={"gates": ()})), judge, seed=recipe.seed, carry_prior=False
-            )
+            yield make_sink(rewards, judge, seed=recipe.seed, carry_prior=False)
 
     return open_audit

@@ -29,6 +29,8 @@ def ray_session(recipe: Recipe) -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.WARNING,
             object_store_memory=OBJECT_STORE_BYTES,
+            # Else its pages are taken as they are needed, and a full /dev/shm kills Ray in the middle of a step.
+            _system_config={"preallocate_plasma_memory": True},
         )
     try:
         yield

@@ -29,6 +29,7 @@ from rewards.errors import RunStopped
 from rl import checkpoint
 from rl.batching import MicroBatch, build_micro_batches, split_updates, teaching_rollouts
 from rl.config import RLConfig
+from rl.disk import disk_full_stops
 from rl.loss import policy_loss
 from rl.metrics import Mean, Metric, Sum, merge, summarize
 from rl.objectives import Objective, compute_normalizers
@@ -230,9 +231,21 @@ class Learner:
 
         Args:
             extra: the trainer's own state, plain JSON values.
+
+        Raises:
+            RunStopped: the disk is full.
         """
         path = Path(path)
         partial = path.with_name(f"{path.name}.tmp")
+        try:
+            with disk_full_stops(path):
+                self._save(path, partial, extra)
+        except RunStopped:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        self._barrier()
+
+    def _save(self, path: Path, partial: Path, extra: Mapping[str, Any]) -> None:
         if self.rank == 0:
             checkpoint.begin(path)
         self._barrier()
@@ -243,7 +256,6 @@ class Learner:
         if self.rank == 0:
             state = {"num_steps_done": self.num_steps_done, "extra": dict(extra)}
             checkpoint.commit(path, state=state, num_ranks=self.world_size, zero_stage=self.config.learner.zero_stage)
-        self._barrier()
 
     def load(self, path: str | Path) -> dict[str, Any]:
         """Go on exactly where the checkpoint was written; returns its `extra`.
