@@ -1,4 +1,4 @@
-"""A driver that comes to an end: `python -m tests.e2e.killer judge|learn|checkpoint|down|term STEP podium-arguments...`.
+"""A driver that ends at a place and a step: `python -m tests.e2e.killer PLACE STEP podium-arguments...`.
 
 By SIGKILL, as a machine that loses power would: nothing is flushed, nobody is told.
 

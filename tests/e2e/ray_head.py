@@ -76,7 +76,7 @@ def working_dir(tmp_path: Path, model: Path, storage: Path) -> Path:
 def submit(
     address: str, env: dict[str, str], folder: Path, *command: str, patience_s: float = 180.0
 ) -> subprocess.CompletedProcess[str]:
-    """`ray job submit --working-dir folder -- command`, asked again for so long while the head is not ready for jobs."""
+    """`ray job submit --working-dir folder -- command`; for so long the head may not be ready for jobs."""
     words = [str(BIN / "ray"), "job", "submit", "--address", address, "--working-dir", ".", "--", *command]
     # The job server answers some seconds after the head, and its agent, which starts the job, some seconds after that.
     deadline = time.monotonic() + patience_s

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def test_a_checkpoint_and_the_starting_model_meet_on_a_ladder(run: RunDir) -> No
 
 
 class StagePool:
-    """Stands where `podium eval` starts engines: the session's engine, brought to the weights of the model asked for."""
+    """Stands where `podium eval` starts engines: the session's engine, brought to the weights of the model."""
 
     def __init__(self, stage: Stage, specs: Sequence[EngineSpec]) -> None:
         self._stage, self._model = stage, specs[0].model
@@ -67,7 +67,9 @@ class StagePool:
 
 @pytest.fixture
 def on_stage(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    make: Callable[..., StagePool] = lambda specs, **options: StagePool(stage, specs)
+    def make(specs: Sequence[EngineSpec], **options: Any) -> StagePool:
+        return StagePool(stage, specs)
+
     monkeypatch.setattr(evaluation, "EnginePool", make)
     monkeypatch.setattr(evaluation, "ray_session", lambda recipe: nullcontext())
 

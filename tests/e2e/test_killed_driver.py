@@ -1,4 +1,4 @@
-"""Runs that come to every bad end, then --resume: their weights are those of a run that nobody disturbed, bit for bit."""
+"""Runs that come to every bad end, then --resume: their weights are those of an undisturbed run, bit for bit."""
 
 from __future__ import annotations
 
