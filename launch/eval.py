@@ -248,5 +248,6 @@ async def second_opinion(games: Sequence[Game], sink: GroupSink) -> tuple[list[f
 
 
 def _write(run: RunDir, result: dict[str, Any]) -> dict[str, Any]:
-    atomic.write_bytes(run.path / "ladder.json", (json.dumps(result, indent=2) + "\n").encode())
-    return result
+    text = json.dumps(result, indent=2)
+    atomic.write_bytes(run.path / "ladder.json", f"{text}\n".encode())
+    return json.loads(text)
