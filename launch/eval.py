@@ -178,7 +178,7 @@ async def _answers(
         its = [player for player in players if player.model == model and player.name not in found]
         prompts = RunPrompts.encode(recipe, task, load_tokenizer(model))
         say(f"{' and '.join(player.name for player in its)}: sampling {len(prompts.heldout)} held-out prompts")
-        placement = place(recipe, device)
+        placement = place(recipe, device, learner=False)
         pool = EnginePool(
             engine_specs(recipe, model, device),
             parse=task.parse,
