@@ -123,7 +123,7 @@ class EngineSlot:
 
     def kill(self) -> None:
         """End the engine by force. On this host its processes one by one: a stopped one hears nobody but the kernel."""
-        if self.handle is None:
+        if self.handle is None or self.is_replacing:
             return
         ray.kill(self.handle)
         for pid in self.processes().values():
