@@ -39,7 +39,7 @@ def test_a_checkpoint_and_the_starting_model_meet_on_a_ladder(run: RunDir) -> No
     assert json.loads((run.path / "ladder.json").read_text()) == result
     rows = tables.read(run.path / "evaluation" / "ladder.parquet").to_pylist()
     assert len(rows) == 4
-    # The same seeds and weights as in the run's own last evaluation: the same games, on one engine as on two.
+    # The starting model was not asked again: these are the answers that it gave in the run.
     trained = {row["prompt_id"]: row for row in run.load_evaluation(3)}
     for row in rows:
         assert row["before_text"] == trained[row["prompt_id"]]["before"]

@@ -59,7 +59,7 @@ def test_a_run_under_faults_loses_nothing_and_leaves_nothing(tiny_model: Path, t
         (21, "kill=driver"),
         (28, "kill=engine"),
     ]
-    assert re.search(r"learner rank 0 died \(.*\); resume from the last checkpoint\n$", logs[0])
+    assert re.search(r"learner rank 0 died .*; resume from the last checkpoint", logs[0])
     assert logs[0].count("wandb failed") == 1
     assert logs[2].count("died and is replaced") == 1
     rows = run.metrics()
