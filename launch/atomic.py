@@ -4,28 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from rewards.errors import RunStopped
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-@contextmanager
-def disk_full_stops(path: Path) -> Iterator[None]:
-    """A full disk or quota stops the run with one clear line.
-
-    Raises:
-        RunStopped: instead of OSError with ENOSPC or EDQUOT; other errors pass through.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in DISK_FULL:
-            raise RunStopped(f"disk full while writing {path}: free some space, then go on with --resume") from error
-        raise
+from rl.disk import disk_full_stops
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -181,29 +181,50 @@ def report(run: RunFolder) -> None:
 
 @app.command("eval")
 def evaluate(
-    run: RunFolder,
+    target: Annotated[Path, typer.Argument(metavar="RUN|RECIPE", help="Run directory, or a recipe file (YAML).")],
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="DIR", help="A model that takes part, as model.path; may be repeated."),
+    ] = None,
     steps: Annotated[
-        list[int] | None, typer.Option("--step", min=1, help="Checkpoint that takes part; may be repeated.")
+        list[int] | None, typer.Option("--step", min=1, help="RUN's checkpoint that takes part; may be repeated.")
     ] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let RUN's checkpoints and the starting model meet on the held-out prompts; prints the ladder."""
-    import json
+    """Let models meet on the held-out prompts before the recipe's judge; prints the ladder.
 
-    _must_be_run(run)
-    from launch.eval import evaluate as evaluate_run
-    from launch.eval import ladder_text
-    from launch.run_dir import RunDir
+    RUN: its starting model, its checkpoints and every --model. RECIPE: its model and every --model, without training;
+    alone it meets itself, which shows what chance and the judge give.
+    """
+    from launch.standings import standings_text
     from recipes.load import load_recipe
 
-    loaded = load_recipe(run / "recipe.json", overrides or ())
-    path = evaluate_run(loaded, RunDir.open(run), steps=steps or (), say=lambda text: typer.echo(text, err=True))
-    result = json.loads(path.read_text())
+    def say(text: str) -> None:
+        typer.echo(text, err=True)
+
+    if target.is_dir():
+        _must_be_run(target)
+        from launch.eval import evaluate_run
+        from launch.run_dir import RunDir
+
+        loaded = load_recipe(target / "recipe.json", overrides or ())
+        result = evaluate_run(loaded, RunDir.open(target), steps=steps or (), models=models or (), say=say)
+    else:
+        if steps:
+            raise UserError("podium eval: --step names checkpoints of a run; a recipe has none, use --model DIR")
+        from launch.check import check_recipe
+
+        loaded = load_recipe(target, overrides or ())
+        check_recipe(loaded)
+        from launch.eval import evaluate_recipe
+
+        folder, result = evaluate_recipe(loaded, models=models or (), say=say)
+        say(f"written to {folder}: ladder.json and, per game, evaluation/ladder.parquet")
     if as_json:
         _print_json(result)
     else:
-        typer.echo(ladder_text(result))
+        typer.echo(standings_text(result))
 
 
 @app.command()

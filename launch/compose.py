@@ -15,11 +15,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from launch.chaos import Chaos, EngineKiller, faulty
+from launch.chaos import Chaos
+from launch.chaos_judge import faulty
+from launch.chaos_processes import ProcessFaults
 from launch.desk import cache_path, make_desk, open_cache
 from launch.devices import Device, engine_specs, resolve_device, sync_backend
 from launch.gpu_placement import place
-from launch.judging import make_sink, open_judge, open_rewards, pairwise
+from launch.judging import audit_rewards, make_sink, open_judge, open_rewards, pairwise
 from launch.ledger_file import LedgerFile
 from launch.objective import recipe_objective
 from launch.progress import ProgressMeter
@@ -36,7 +38,6 @@ from recipes.schema import Recipe
 from rewards.arena import Arena
 from rewards.budget import Spend
 from rewards.cache import JudgeCache
-from rewards.config import TournamentRewards
 from rewards.errors import UserError
 from rewards.health import judge_health, length_correlation
 from rewards.ledger import spending
@@ -106,15 +107,16 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
             processes=lambda: pool.processes() | learner.processes(),
             waiting=lambda: [*pool.unfinished(), *(waiting for sink in sinks for waiting in sink.unfinished())],
             kill_engines=lambda: pool.kill_engines(),
+            starting=lambda: pool.is_replacing,
         )
         meter = ProgressMeter(recipe, watchdog)
-        killer: EngineKiller | None = None
+        faults: ProcessFaults | None = None
         sinks: list[Arena | ScorerSink] = []
 
         def on_rollout(rollout: Rollout) -> None:
             meter.on_rollout(rollout)
-            if killer is not None:
-                killer.on_rollout()
+            if faults is not None:
+                faults.on_rollout()
 
         placement = place(recipe, device)
         stack.callback(placement.release)
@@ -149,15 +151,17 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
         stack.callback(books.save)
         if chaos is not None:
             judge = faulty(judge, chaos) if judge is not None else None
-            killer = EngineKiller(
+            faults = ProcessFaults(
                 chaos,
                 meter,
-                processes=pool.processes,
+                engines=pool.processes,
+                ranks=learner.processes,
                 rollouts_per_step=recipe.rollouts.group_size * recipe.rollouts.prompts_per_step,
                 staleness=recipe.rl.staleness,
+                log=run.path / "chaos.jsonl",
             )
-            faults = ", ".join(f"{name}:{p:g}" for name, p in chaos.probabilities.items())
-            meter.handle(Note("warning", f"chaos: faults on purpose, seed {chaos.seed}: {faults}"))
+            named = ", ".join(f"{name}:{p:g}" for name, p in chaos.probabilities.items())
+            meter.handle(Note("warning", f"chaos: faults on purpose, seed {chaos.seed}: {named}"))
         meter.starting()
         started = time.monotonic()
         stack.push_async_callback(learner.stop)
@@ -201,7 +205,7 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
                 heldout_sink=heldout_sink,
                 learner=learner,
                 store=run,
-                events=killer or meter,
+                events=faults or meter,
                 train_requests=prompts.train_requests,
                 refill_requests=prompts.refill_requests,
                 heldout_requests=prompts.heldout_requests,
@@ -241,18 +245,17 @@ def all_match_rows(groups: Sequence[Group], scores: Sequence[GroupScore]) -> lis
 
 def _audit(recipe: Recipe, base_dir: Path, device: Device, cache: JudgeCache | None, books: LedgerFile) -> Any:
     """A context that opens the second judge's sink, or None if the recipe names none."""
-    config, rewards = recipe.evaluation.audit_judge, recipe.rewards
-    if config is None or not isinstance(rewards, TournamentRewards):
+    config, rewards = recipe.evaluation.audit_judge, audit_rewards(recipe.rewards)
+    if config is None or rewards is None:
         return None
 
     @asynccontextmanager
     async def open_audit() -> AsyncIterator[GroupSink]:
-        # No gates: they would decide pairs as they did before, and this is a second opinion on the answers.
-        audited = rewards.model_copy(update={"judge": config, "gates": ()})
+        audited = rewards.model_copy(update={"judge": config})
         async with open_judge(config, device=device, seed=recipe.seed, base_dir=base_dir) as judge:
             desk = await make_desk(audited, judge, cache=cache, base_dir=base_dir)
             yield make_sink(
-                pairwise(audited),
+                audited,
                 judge,
                 seed=recipe.seed,
                 carry_prior=False,

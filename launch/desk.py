@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from launch.run_dir import JUDGE_CACHE
 from rewards.arena import local_limiter
 from rewards.cache import JudgeCache, JudgeMemory
 from rewards.calling import Line
@@ -22,8 +23,6 @@ from rewards.outage import Outage
 from rewards.types import Judge
 from rollouts.models import resolve_model
 
-CACHE_FILE = "judge_cache.sqlite"
-"""In a run directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ def cache_path(config: RewardsConfig, run: Path | None) -> Path | None:
     if not isinstance(config, TournamentRewards) or config.cache is False:
         return None
     if config.cache is True:
-        return None if run is None else run / CACHE_FILE
+        return None if run is None else run / JUDGE_CACHE
     return Path(config.cache)
 
 

@@ -12,15 +12,16 @@ from recipes.schema import Recipe
 from rewards.errors import UserError
 
 
-def gpu_bundles(recipe: Recipe) -> tuple[list[dict[str, float]], list[int], int]:
+def gpu_bundles(recipe: Recipe, *, learner: bool = True) -> tuple[list[dict[str, float]], list[int], int]:
     """Bundles to book, the bundle of each engine, and the first bundle of the learner's ranks. Pure.
 
     A bundle lies on one node. separate: `engines_per_node` engines share a bundle, with a GPU per tensor-parallel rank
     of each; then a single-GPU bundle per learner rank. colocated: bundle i, one GPU, holds engine i and rank i.
+    Without a `learner`, as in `podium eval`, engines have their GPUs to themselves.
     """
-    num_engines, num_ranks = recipe.rollouts.engines, recipe.rl.learner.ranks
+    num_engines, num_ranks = recipe.rollouts.engines, recipe.rl.learner.ranks if learner else 0
     one_gpu = {"GPU": 1.0, "CPU": 1.0}
-    if recipe.rollouts.placement == "colocated":
+    if recipe.rollouts.placement == "colocated" and learner:
         return [one_gpu] * max(num_engines, num_ranks), list(range(num_engines)), 0
     together = recipe.rollouts.engines_per_node or 1
     engine_bundle = [engine // together for engine in range(num_engines)]
@@ -46,25 +47,25 @@ class Placement:
             ray.util.remove_placement_group(self.group)
 
 
-def place(recipe: Recipe, device: Device) -> Placement:
-    """Book the GPUs.
+def place(recipe: Recipe, device: Device, *, learner: bool = True) -> Placement:
+    """Book the GPUs of the engines, and of the learner's ranks if there are any.
 
     Raises:
         UserError: the cluster has fewer GPUs than the recipe asks for.
     """
     if device == "cpu":
         return Placement()
-    bundles, engine_bundle, first_learner_bundle = gpu_bundles(recipe)
+    bundles, engine_bundle, first_learner_bundle = gpu_bundles(recipe, learner=learner)
     wanted = sum(bundle["GPU"] for bundle in bundles)
     there = ray.cluster_resources().get("GPU", 0.0)
     if wanted > there:
-        raise UserError(
-            f"rollouts.engines x tensor_parallel_size + rl.learner.ranks need {wanted:.0f} GPUs, the cluster has "
-            f"{there:.0f}; lower them or set rollouts.placement: colocated"
-        )
+        needs, cure = "rollouts.engines x tensor_parallel_size", "lower them"
+        if learner:
+            needs, cure = f"{needs} + rl.learner.ranks", f"{cure} or set rollouts.placement: colocated"
+        raise UserError(f"{needs} need {wanted:.0f} GPUs, the cluster has {there:.0f}; {cure}")
     group = ray.util.placement_group(bundles, strategy="PACK")
     ray.get(group.ready())
-    colocated = recipe.rollouts.placement == "colocated"
+    colocated = recipe.rollouts.placement == "colocated" and learner
     return Placement(
         group=group,
         engine_bundles=[(group, bundle) for bundle in engine_bundle],

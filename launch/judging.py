@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 from launch.desk import Desk
 from launch.devices import Device, judge_engine_spec
@@ -21,7 +22,7 @@ from rewards.judge_config import JudgeConfig, PanelJudge, VerdictTokensJudge
 from rewards.judges import build_judge, panel_of
 from rewards.scorers import build_scorer
 from rewards.scoring import ScorerSink
-from rewards.topology_config import RoundRobin
+from rewards.topology_config import RoundRobin, SingleElimination
 from rewards.types import CallHandler, Judge
 from rollouts.engine_slot import start_engine, stop_engine
 from rollouts.models import load_tokenizer, resolve_model
@@ -83,9 +84,22 @@ def pairwise(config: RewardsConfig) -> RewardsConfig:
 
     A bracket that seeds by a round of its own would let two meet twice, and a slate has no pair's verdict.
     """
+    return ladder_rewards(config, "round_robin")
+
+
+def ladder_rewards(config: RewardsConfig, ladder: Literal["round_robin", "knockout"]) -> RewardsConfig:
+    """`pairwise`, or per group a bracket that is drawn by lot: fewer matches, and still nobody meets twice."""
     if not isinstance(config, TournamentRewards):
         return config
-    return config.model_copy(update={"topology": RoundRobin()})
+    knockout = SingleElimination(kind="single_elimination", seeding="random")
+    return config.model_copy(update={"topology": RoundRobin() if ladder == "round_robin" else knockout})
+
+
+def audit_rewards(config: RewardsConfig) -> TournamentRewards | None:
+    """For a second judge: every pair once, and no gates, which would decide as they did before. None for scorers."""
+    if not isinstance(config, TournamentRewards):
+        return None
+    return config.model_copy(update={"topology": RoundRobin(), "gates": ()})
 
 
 def make_sink(

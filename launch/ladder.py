@@ -1,6 +1,6 @@
 """Checkpoints on one ladder: Bradley-Terry strengths from per-prompt games, bootstrap intervals over prompts (ours).
 
-    per prompt: everybody meets everybody -> wins_PKK -> sum over prompts -> strengths_K (logits, the first one is 0)
+    per prompt: a round-robin or a knockout -> wins_PKK -> sum over prompts -> strengths_K (logits, the first one is 0)
                                                  |
                                                  +-- prompts drawn again R times -> 95 % intervals
 

@@ -34,6 +34,7 @@ from rewards.types import GroupScore, Prior
 from rollouts.types import Group
 
 FOLDERS = ("groups", "matches", "evaluation", "checkpoints")
+JUDGE_CACHE = "judge_cache.sqlite"
 PRIOR_KEY = b"podium.prior"
 
 
@@ -225,6 +226,10 @@ class RunDir:
             path.rename(doomed)
             shutil.rmtree(doomed)
         return old
+
+    def judge_cache(self) -> str | None:
+        """Where the run keeps its judge's verdicts, relative to the run; None without a cache. Checkpoints name it."""
+        return JUDGE_CACHE if (self.path / JUDGE_CACHE).exists() else None
 
     # --- the end ---------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ OBJECT_STORE_BYTES = 1024**3
 @contextmanager
 def ray_session(recipe: Recipe | RewardRecipe) -> Iterator[None]:
     """Join the cluster that the recipe or $RAY_ADDRESS names, or start a private one that ends with us."""
+    on_term = signal.getsignal(signal.SIGTERM)
     address = recipe.launch.ray_address or os.environ.get("RAY_ADDRESS")
     if address:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
@@ -30,7 +31,11 @@ def ray_session(recipe: Recipe | RewardRecipe) -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.WARNING,
             object_store_memory=OBJECT_STORE_BYTES,
+            # Else its pages are taken as they are needed, and a full /dev/shm kills Ray in the middle of a step.
+            _system_config={"preallocate_plasma_memory": True},
         )
+    # Ray has put a handler of its own there, which ends this process at once.
+    signal.signal(signal.SIGTERM, on_term)
     try:
         yield
     finally:

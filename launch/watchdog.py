@@ -36,6 +36,7 @@ class Watchdog:
         processes: name and process id of every engine process and learner rank on this host.
         waiting: what the phase waits for, for instance rollouts that have not come back.
         kill_engines: for the action `retry`.
+        starting: whether an engine is being replaced, which may take as long as the phase `start`.
     """
 
     def __init__(
@@ -47,11 +48,12 @@ class Watchdog:
         processes: Callable[[], Mapping[str, int]],
         waiting: Callable[[], Sequence[str]],
         kill_engines: Callable[[], None],
+        starting: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config, self._sink, self._run = config, sink, run
         self._processes, self._waiting, self._kill_engines = processes, waiting, kill_engines
-        self._clock = clock
+        self._starting, self._clock = starting, clock
         self._step, self._phase = 0, "start"
         self._last_sign = clock()
         self._num_dumps = 0
@@ -72,13 +74,13 @@ class Watchdog:
             RunStopped: a phase is stuck.
         """
         while True:
-            await asyncio.sleep(min(LOOK_EVERY_S, self._config.deadline_s / 4))
+            await asyncio.sleep(min(LOOK_EVERY_S, self._deadline_s() / 4))
             await self.look()
 
     async def look(self) -> None:
         """One look at the clock. Raises RunStopped, or retries, if the phase is past its deadline."""
         silent_s = self._clock() - self._last_sign
-        if silent_s < self._config.deadline_s:
+        if silent_s < self._deadline_s():
             return
         folder = self._new_folder()
         with (folder / "driver.txt").open("w") as file:
@@ -87,11 +89,15 @@ class Watchdog:
             faulthandler.dump_traceback(file, all_threads=True)
         await asyncio.to_thread(self._dump_processes, folder)
         what = f"step {self._step}, phase {self._phase}: no sign of life for {silent_s:.0f} s{self._waits_for()}"
-        if self._config.action == "retry" and self._phase in ("sample", "evaluate"):
+        if self._config.action == "retry" and self._phase in ("sample", "evaluate") and not self._starting():
             self.handle(Note("warning", f"{what}; engines are killed and replaced, stacks are in {folder}"))
             self._kill_engines()
             return
         raise RunStopped(f"{what}; stacks are in {folder}. Resume the run, or raise launch.watchdog.deadline_s")
+
+    def _deadline_s(self) -> float:
+        own = getattr(self._config.phases, "start" if self._starting() else self._phase)
+        return self._config.deadline_s if own is None else own
 
     def _waits_for(self) -> str:
         names = list(self._waiting())

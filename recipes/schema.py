@@ -38,11 +38,29 @@ class TrackingConfig(StrictModel):
     """auto: live on a terminal, plain lines otherwise."""
 
 
+Deadline = Annotated[float, Field(gt=0, le=604_800)]
+
+
+class PhaseDeadlines(StrictModel):
+    """Deadlines of single phases, in seconds, where they are not `deadline_s`."""
+
+    start: Deadline | None = None
+    """Also of an engine that is being replaced, whatever the phase."""
+    sample: Deadline | None = None
+    judge: Deadline | None = None
+    learn: Deadline | None = None
+    sync: Deadline | None = None
+    evaluate: Deadline | None = None
+    save: Deadline | None = None
+
+
 class WatchdogConfig(StrictModel):
     """What happens when a phase shows no sign of life: no rollout, no judge call, no end of the phase."""
 
-    deadline_s: Annotated[float, Field(gt=0, le=604_800)] = 1800.0
+    deadline_s: Deadline = 1800.0
     """Longer than the longest quiet phase, which is learning on a large batch or the first start of an engine."""
+    phases: PhaseDeadlines = PhaseDeadlines()
+    """For instance {sample: 300}."""
     action: Literal["stop", "retry"] = "stop"
     """`retry`: engines that hang while sampling are killed and replaced; any other phase stops the run."""
 

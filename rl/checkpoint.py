@@ -5,7 +5,8 @@ step_N.tmp/ <- every rank writes its part -> manifest.json -> fsync -> rename to
 step_N/  deepspeed/state/   masters, Adam moments (one file per rank), written by DeepSpeed
          hf/                the policy in the Hugging Face layout, for export
          rng/rank_I.pt      random states of python, numpy and torch
-         state.json         step of the learner, and what the trainer hands in
+         state.json         step of the learner; of the trainer: step (prompts and seeds follow from it and the run's
+                            seed), the aggregator's prior, judge calls, seconds by phase, where the judge's cache lies
          manifest.json      size and sha256 of every file above, versions, number of ranks
 """
 

@@ -147,4 +147,6 @@ class EvaluationConfig(StrictModel):
     """Answers per model and prompt; answer i meets answer i."""
     audit_judge: JudgeConfig | None = None
     """A second judge of another kind that takes no part in training; asked about the last evaluation's answers."""
+    ladder: Literal["round_robin", "knockout"] = "round_robin"
+    """Who meets whom in `podium eval`, per prompt: everybody, or a bracket drawn by lot, cheaper with many players."""
     bootstrap: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000

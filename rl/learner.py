@@ -260,6 +260,9 @@ class Learner:
 
         Args:
             extra: the trainer's own state, plain JSON values.
+
+        Raises:
+            RunStopped: the disk is full.
         """
         self._keeper.save(Path(path), {"num_steps_done": self.num_steps_done, "extra": dict(extra)})
 

@@ -16,6 +16,7 @@ import torch
 from rewards.errors import RunStopped
 from rl import checkpoint
 from rl.config import LoraConfig
+from rl.disk import disk_full_stops
 from rl.lora import ADAPTER_FOLDER, is_adapter, save_adapter
 from rl.weights import LearnerSource, gathered
 
@@ -36,8 +37,21 @@ class Keeper:
     lora: LoraConfig | None
 
     def save(self, path: Path, state: Mapping[str, Any]) -> None:
-        """Write a checkpoint with the learner's `state`, plain JSON values; `path` is whole or not there."""
+        """Write a checkpoint with the learner's `state`, plain JSON values; `path` is whole or not there.
+
+        Raises:
+            RunStopped: the disk is full.
+        """
         partial = path.with_name(f"{path.name}.tmp")
+        try:
+            with disk_full_stops(path):
+                self._save(path, partial, state)
+        except RunStopped:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        self._barrier()
+
+    def _save(self, path: Path, partial: Path, state: Mapping[str, Any]) -> None:
         if self.rank == 0:
             checkpoint.begin(path)
         self._barrier()
@@ -47,7 +61,6 @@ class Keeper:
         self._barrier()
         if self.rank == 0:
             checkpoint.commit(path, state=state, **self._layout)
-        self._barrier()
 
     def load(self, path: Path) -> dict[str, Any]:
         """Restore engine and random states; returns the learner's state.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayActorError, RayTaskError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -172,13 +172,13 @@ class LearnerRanks:
 
     async def step(self, groups: Sequence[TrainGroup]) -> dict[str, float]:
         """See Learner.step."""
-        ref = ray.put(list(groups))
+        ref = _put(groups)
         self._moved = True  # ranks work off their calls in order: whatever is asked from here on sees the new weights
         return (await self._all("step", ref))[0]
 
     async def logprobs(self, groups: Sequence[TrainGroup], *, reference: bool = False) -> list[np.ndarray]:
         """See Learner.logprobs."""
-        return (await self._all("logprobs", ray.put(list(groups)), reference))[0]
+        return (await self._all("logprobs", _put(groups), reference))[0]
 
     async def sync(self, version: int, *, verify: bool) -> dict[str, float]:
         """Bring every engine to the learner's weights. Raises RunStopped where a transfer fails or bytes differ."""
@@ -264,6 +264,17 @@ class LearnerRanks:
         for handle in self.handles:
             ray.kill(handle)
         self.handles = []
+
+
+def _put(groups: Sequence[TrainGroup]) -> Any:
+    """The groups in Ray's object store. Raises RunStopped where neither memory nor disk has room for them."""
+    try:
+        return ray.put(list(groups))
+    except (ObjectStoreFullError, OutOfDiskError) as error:
+        raise RunStopped(
+            f"Ray's object store has no room for the step's groups ({str(error).strip().splitlines()[0]}); "
+            "free shared memory and disk, then go on with --resume: the groups are on disk"
+        ) from error
 
 
 async def _value(ref: Any) -> Any:

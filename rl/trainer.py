@@ -248,6 +248,7 @@ class Trainer:
             "prior": self._source.prior,
             "judge_calls": self._judge_calls,
             "totals": self._clock.totals_now(),  # the step is not over, but its phases so far count
+            "judge_cache": self.store.judge_cache(),
         }
         await self.learner.save(self.store.checkpoint_path(step), extra)
         self._saved_step = step

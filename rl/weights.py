@@ -10,10 +10,11 @@ A failed transfer leaves a half-loaded engine, so every fault here is a RunStopp
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -113,7 +114,8 @@ class SharedBuffer:
     def __init__(self, size: int):
         self.size = size
         self._descriptor = os.memfd_create("podium-weights")
-        os.ftruncate(self._descriptor, size)
+        with _memory_full_stops():
+            os.ftruncate(self._descriptor, size)
 
     @property
     def path(self) -> str:
@@ -122,11 +124,26 @@ class SharedBuffer:
     def write(self, offset: int, tensor: torch.Tensor) -> None:
         data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
         written = 0
-        while written < len(data):
-            written += os.pwrite(self._descriptor, data[written:], offset + written)
+        with _memory_full_stops():
+            while written < len(data):
+                written += os.pwrite(self._descriptor, data[written:], offset + written)
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+@contextmanager
+def _memory_full_stops() -> Iterator[None]:
+    """Raises RunStopped where memory is full: no engine has been touched then."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.ENOMEM):
+            raise
+        raise RunStopped(
+            f"shared memory is full ({error.strerror}): the engines cannot be handed the new weights; free memory, or "
+            "lower rollouts.engine.kv_cache_gib, then go on with --resume: the step's groups are on disk"
+        ) from error
 
 
 class WeightSender:

@@ -11,17 +11,23 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from rewards.errors import RunStopped
-from rollouts.engine import Engine, EngineDied, EngineSpec
+from rollouts.engine import SHUTDOWN_GRACE_S, Engine, EngineDied, EngineSpec
 from rollouts.janitor import Footprint
 
 START_TIMEOUT_S = 900.0
+STOP_TIMEOUT_S = SHUTDOWN_GRACE_S + 10.0
+
+VITAL = {"EngineCor": "core", "Worker": "worker"}
+"""Parts of the titles of vLLM's processes, which the kernel cuts after 15 letters, and their roles here."""
 
 Renew = Callable[[Any], Awaitable[None]]
 """Brings a new engine to the current policy version."""
@@ -52,6 +58,7 @@ class EngineSlot:
         self._max_replacements = max_replacements
         self._renew, self._on_replaced = renew, on_replaced
         self._footprint: Footprint | None = None
+        self._pids: dict[str, int] = {}
         self._replacement: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -61,7 +68,7 @@ class EngineSlot:
             RunStopped: it was not ready in time.
         """
         self.handle = await start_engine(self._spec, **self._options)
-        self._footprint = await self.handle.footprint.remote()
+        self._footprint, self._pids = await left_by(self.handle)
 
     async def replace(self, dead: Any, cause: str) -> None:
         """Returns once another engine than `dead` stands here, with the current weights.
@@ -87,10 +94,10 @@ class EngineSlot:
             self._on_replaced(self.number, cause)
         ray.kill(self.handle)
         handle = await start_engine(self._spec, **self._options)
-        footprint = await handle.footprint.remote()
+        footprint, pids = await left_by(handle)
         if self._renew is not None:
             await self._renew(handle)
-        self.handle, self._footprint = handle, footprint
+        self.handle, self._footprint, self._pids = handle, footprint, pids
         self._replacement = None
 
     async def cause_of_death(self) -> str | None:
@@ -104,11 +111,24 @@ class EngineSlot:
         return None
 
     def processes(self) -> dict[str, int]:
-        """The engine's processes, if they run on this host."""
+        """The engine's processes by role, `engine0-actor` for instance, if they run on this host."""
         left = self._footprint
         if left is None or left.host != os.uname().nodename:
             return {}
-        return {f"engine{self.number}-{pid}": pid for pid in left.pids}
+        return {f"engine{self.number}-{role_of(name)}": pid for name, pid in self._pids.items()}
+
+    @property
+    def is_replacing(self) -> bool:
+        return self._replacement is not None
+
+    def kill(self) -> None:
+        """End the engine by force. On this host its processes one by one: a stopped one hears nobody but the kernel."""
+        if self.handle is None or self.is_replacing:
+            return
+        ray.kill(self.handle)
+        for pid in self.processes().values():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     async def stop(self) -> None:
         """End the engine with its processes, also one that is just being started."""
@@ -117,7 +137,8 @@ class EngineSlot:
             await asyncio.gather(self._replacement, return_exceptions=True)
             self._replacement = None
         if self.handle is not None:
-            await stop_engine(self.handle)
+            if not await stop_engine(self.handle):
+                self.kill()
             self.handle = None
 
 
@@ -135,13 +156,32 @@ async def start_engine(spec: EngineSpec, **options: Any) -> Any:
     return handle
 
 
-async def stop_engine(handle: Any) -> None:
-    """End one engine with its processes."""
+async def left_by(handle: Any) -> tuple[Footprint, dict[str, int]]:
+    """What an engine leaves behind if it is killed, and its processes by their names."""
+    footprint, pids = await asyncio.gather(handle.footprint.remote(), handle.pids.remote())
+    return footprint, pids
+
+
+def role_of(name: str) -> str:
+    """`actor`, `core-PID`, `worker-PID`, or what else the process is called; `name` is one of `Engine.pids`."""
+    if name == "engine":
+        return "actor"
+    title, _, pid = name.rpartition(":")
+    known = next((role for part, role in VITAL.items() if part in title), title.replace("/", "_"))
+    return f"{known}-{pid}"
+
+
+async def stop_engine(handle: Any) -> bool:
+    """End one engine with its processes; False if it did not hear and its actor had to be killed."""
+    heard = True
     try:
-        await handle.stop.remote()
+        await asyncio.wait_for(handle.stop.remote(), STOP_TIMEOUT_S)
     except RayActorError:
-        return  # already gone
+        return True  # already gone
+    except TimeoutError:
+        heard = False
     ray.kill(handle)
+    return heard
 
 
 def cause_of_death(error: BaseException) -> str | None:

@@ -141,13 +141,18 @@ class EnginePool:
         return [f"rollout {key}/{index}" for key, index in sorted(self._unfinished)]
 
     def processes(self) -> dict[str, int]:
-        """The engines' processes on this host, by name."""
+        """The engines' processes on this host: `engine0-actor`, `engine0-core-PID`, `engine0-worker-PID`, others."""
         return {name: pid for slot in self.slots for name, pid in slot.processes().items()}
 
     def kill_engines(self) -> None:
         """End all engines by force; those that have rollouts to sample are replaced."""
-        for handle in self.handles:
-            ray.kill(handle)
+        for slot in self.slots:
+            slot.kill()
+
+    @property
+    def is_replacing(self) -> bool:
+        """Whether an engine is being started in a dead one's place."""
+        return any(slot.is_replacing for slot in self.slots)
 
     async def versions(self) -> list[int]:
         """The policy version of each engine."""

@@ -30,6 +30,7 @@ class WandbSink:
 
         self._errors = (wandb.Error, OSError, HandleAbandonedError, MailboxClosedError)
         self._notify = notify
+        self._told = False
         self._run: wandb.Run | None = None
         mode = "online" if config.mode == "online" and self._logged_in(run_dir) else "offline"
         try:
@@ -60,16 +61,16 @@ class WandbSink:
 
     def close(self) -> None:
         """Ends wandb's run and its service process; only then is everything on the disk."""
-        if self._run is None:
-            return
         import wandb
 
+        run, self._run = self._run, None
         try:
-            self._run.finish()
+            if run is not None:
+                run.finish()
+            # Also where wandb is broken: it would try again at the end of this process, and say so with a traceback.
             wandb.teardown()
         except self._errors as error:
             self._switch_off(error)
-        self._run = None
 
     def _logged_in(self, run_dir: Path) -> bool:
         import wandb
@@ -90,6 +91,9 @@ class WandbSink:
 
     def _switch_off(self, error: BaseException) -> None:
         self._run = None
+        if self._told:
+            return
+        self._told = True
         self._notify(
             Note("warning", f"wandb failed ({_one_line(error)}) and is off for this run; metrics.jsonl has every row")
         )

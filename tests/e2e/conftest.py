@@ -1,4 +1,16 @@
-"""One Ray, one tiny model and one engine for the whole test session; whole runs are processes of their own."""
+"""One Ray, one tiny model and one engine for the whole test session; whole runs are processes of their own.
+
+At most 20 engines start in the whole suite, all of them here:
+
+     4  `stage`: one for the session, three in its place after test_engine_faults.py has killed it three times
+     2  `run`: a run with two engines and two ranks, undisturbed
+     1  `job`: the same recipe with one of each as a Ray job, undisturbed
+     6  test_killed_driver.py, one rank: killed three times, stopped by a judge that is down, ended well with one
+        engine replaced
+     2  test_killed_driver.py, two ranks: killed, then ended by SIGTERM
+     1  `podium eval RUN` in test_eval.py; the starting model's answers come out of the run
+     4  test_soak.py: killed twice, with one engine replaced
+"""
 
 from __future__ import annotations
 
@@ -11,11 +23,14 @@ from typing import Any
 import pytest
 import ray
 
+from launch.run_dir import RunDir
 from rewards.types import ParsedAnswer
 from rollouts.config import EngineConfig
 from rollouts.engine import EngineSpec
 from rollouts.pool import EnginePool
 from rollouts.tiny import build_tiny_model
+from tests.e2e.ray_head import BIN, ray_head, submit, working_dir
+from tests.e2e.whole_runs import RECIPE, only_run, settings, start
 
 MAX_LEN = 512
 
@@ -75,3 +90,40 @@ def stage(tiny_model: Path) -> Iterator[Stage]:
     finally:
         loop.close()
         ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """Three steps with two engines and two learner ranks; nothing is left behind."""
+    storage = tmp_path_factory.mktemp("runs")
+    start(["train", str(RECIPE), *settings(tiny_model, storage, "rollouts.engines=2", "rl.learner.ranks=2")])
+    return only_run(storage)
+
+
+@pytest.fixture(scope="session")
+def exported(run: RunDir, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("export") / "model"
+    start(["export", str(run.path), "--step", "3", str(out)])
+    return out
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that was submitted, and how the same without the token ended."""
+
+    run: RunDir
+    code_without_token: int
+
+
+@pytest.fixture(scope="session")
+def job(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """Three steps as a Ray job, from an exported model, which vLLM and the learner load like any other."""
+    folder = tmp_path_factory.mktemp("job")
+    storage = folder / "runs"
+    command = [str(BIN / "podium"), "train", "recipes/tiny.yaml"]
+    with ray_head(folder) as (address, env):
+        submitted = working_dir(folder, exported, storage)
+        done = submit(address, env, submitted, *command)
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        refused = submit(address, env | {"RAY_AUTH_MODE": "disabled"}, submitted, *command, patience_s=0)
+    return Job(only_run(storage), refused.returncode)

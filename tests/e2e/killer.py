@@ -1,11 +1,16 @@
-"""A driver that kills itself: `python -m tests.e2e.killer judge|learn|checkpoint|sft STEP podium-arguments...`.
+"""A driver that ends at a place and a step: `python -m tests.e2e.killer PLACE STEP podium-arguments...`.
 
-SIGKILL, as a machine that loses power would: nothing is flushed, nobody is told.
+By SIGKILL, as a machine that loses power would: nothing is flushed, nobody is told.
 
 judge       the step's rollouts are there, its scores are not
 learn       the learner is at work, half a tenth of a second after it was asked
 checkpoint  the step's checkpoint is begun and not yet renamed into place
 sft         the step of `podium sft` is learned, nothing of it is written
+
+In good order:
+
+down        the step's judge gives no answer any more
+term        SIGTERM while the step is learned
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from launch.run_dir import RunDir
 from rewards.arena import Arena
 from rl.sft_trainer import SFTTrainer
 from rl.trainer import Trainer
+from tests.e2e import judges
 
 SOON_S = 0.05
 
@@ -33,7 +39,7 @@ def die() -> None:
 
 
 def arm(where: str, at_step: int) -> None:
-    scores, learn, save = Arena.scores, Trainer._learn, Trainer._save
+    scores, learn, save, sample_and_judge = Arena.scores, Trainer._learn, Trainer._save, Trainer._sample_and_judge
     sft_save = SFTTrainer._save
 
     async def fatal_scores(self: Arena) -> Any:
@@ -58,10 +64,23 @@ def arm(where: str, at_step: int) -> None:
             die()
         await sft_save(self, step, *args)
 
+    async def without_judge(self: Trainer, step: int) -> Any:
+        judges.is_down = step == at_step
+        return await sample_and_judge(self, step)
+
+    async def terminated_learn(self: Trainer, step: int, *args: Any) -> Any:
+        if step == at_step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return await learn(self, step, *args)
+
     if where == "judge":
         Arena.scores = fatal_scores  # type: ignore[method-assign]
     elif where == "learn":
         Trainer._learn = fatal_learn  # type: ignore[method-assign]
+    elif where == "down":
+        Trainer._sample_and_judge = without_judge  # type: ignore[method-assign]
+    elif where == "term":
+        Trainer._learn = terminated_learn  # type: ignore[method-assign]
     elif where == "checkpoint":
         Trainer._save = fatal_save  # type: ignore[method-assign]
     elif where == "sft":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -276,6 +278,25 @@ def test_damage_on_the_way_stops_the_run_with_one_line(
     mend = WeightSender(model, dtype=torch.float32, backend="shm", rank=0)
     stage.run(asyncio.to_thread(mend.send, stage.pool.handles, 51, verify=True))
     mend.close()
+
+
+def test_full_memory_stops_a_sync_before_the_engine_is_touched(
+    stage: Stage, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, data: object, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = sample(stage, "before")
+    sender = WeightSender(model, dtype=torch.float32, backend="shm", rank=0)
+    with monkeypatch.context() as patch:
+        patch.setattr("rl.weights.os.pwrite", full)
+        with pytest.raises(RunStopped, match=r"shared memory is full .*go on with --resume"):
+            stage.run(asyncio.to_thread(sender.send, stage.pool.handles, 60, verify=True))
+    after = sample(stage, "after")
+    assert [list(one.token_ids) for one in after] == [list(one.token_ids) for one in before]
+    assert {span.version for one in after for span in one.versions} == {before[0].versions[0].version}
+    stage.run(asyncio.to_thread(sender.send, stage.pool.handles, 61, verify=True))
+    sender.close()
 
 
 def test_the_first_verdict_precedes_the_last_rollouts_arrival(stage: Stage) -> None:

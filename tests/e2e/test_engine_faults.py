@@ -19,8 +19,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from launch.watchdog import Watchdog, beside
+from recipes.schema import PhaseDeadlines, WatchdogConfig
 from rewards.errors import RunStopped
 from rewards.types import Candidate, GroupKey, GroupScore, Prompt
+from rl.events import Event, PhaseStarted
 from rl.weights import WeightSender
 from rollouts.types import GroupRequest, Rollout
 from tests.e2e.conftest import Stage
@@ -70,6 +73,56 @@ def victim(pids: dict[str, int], who: str) -> int:
 
 def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_hanging_worker_is_named_with_what_waits_for_it_and_stops_the_run(stage: Stage, tmp_path: Path) -> None:
+    """The watchdog's action `stop`; the worker may go on afterwards, so no engine is lost."""
+    pool = stage.pool
+    (worker,) = [pid for name, pid in pool.processes().items() if "-worker-" in name]
+    notes: list[Event] = []
+
+    class Sink:
+        def handle(self, event: Event) -> None:
+            notes.append(event)
+
+        def close(self) -> None: ...
+
+    watchdog = Watchdog(
+        WatchdogConfig(deadline_s=600, phases=PhaseDeadlines(sample=2)),
+        Sink(),
+        tmp_path,
+        processes=pool.processes,
+        waiting=pool.unfinished,
+        kill_engines=pool.kill_engines,
+    )
+
+    async def sample_and_hang() -> list[Rollout | None]:
+        watchdog.handle(PhaseStarted(7, "sample", 0.0))
+        sampling = asyncio.create_task(pool.sample([request("hang", max_tokens=400)]))
+
+        async def work() -> None:
+            await asyncio.shield(sampling)
+
+        await asyncio.sleep(0.2)
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            expected = (
+                r"step 7, phase sample: no sign of life for \d+ s, waiting for rollout hang#0/0, .*; stacks are in"
+            )
+            with pytest.raises(RunStopped, match=expected) as caught:
+                await beside(work(), watchdog.watch())
+            assert "\n" not in str(caught.value)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        (group,) = await sampling
+        return list(group.rollouts)
+
+    assert None not in stage.run(sample_and_hang())
+    (folder,) = (tmp_path / "stacks").iterdir()
+    assert "_sample_rollout" in (folder / "driver.txt").read_text()
+    for name in pool.processes():
+        if any(role in name for role in ("actor", "core", "worker")):
+            assert "Thread" in (folder / f"{name}.txt").read_text()
 
 
 @pytest.mark.parametrize("who", ["Worker", "EngineCore", "actor"])

@@ -1,77 +1,91 @@
-"""kill -9 of the driver, then --resume: the final weights are those of a run that nobody disturbed, bit for bit."""
+"""Runs that come to every bad end, then --resume: their weights are those of an undisturbed run, bit for bit."""
 
 from __future__ import annotations
 
-import hashlib
+import json
+import re
+import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from launch.run_dir import RunDir
-from tests.e2e.test_loop import RECIPE, environment, podium, settings, shared_memory, wait_until_gone
+from tests.e2e.conftest import Job
+from tests.e2e.whole_runs import RECIPE, only_run, settings, start, tokens_of, weights_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
+HANG_SEED = 139
+"""--chaos-seed under which step 3 has hardly begun to sample when its engine's worker is stopped."""
 
-def start(arguments: list[str], *, mark: str, kill: tuple[str, int] | None = None) -> None:
-    """Run podium to its end, or to its death at a place and a step; nothing of it is left."""
-    before = shared_memory()
-    command = podium(*arguments)
-    if kill is not None:
-        command = [sys.executable, "-m", "tests.e2e.killer", kill[0], str(kill[1]), *arguments]
-    done = subprocess.run(
-        command, env=environment() | {"PODIUM_TEST_MARK": mark}, capture_output=True, text=True, timeout=600
+
+def test_whatever_ends_a_run_it_goes_on_as_if_nothing_had_happened(job: Job, exported: Path, tmp_path: Path) -> None:
+    """One rank. Each process but the last dies or stops; the last one's engine hangs and is replaced on the way.
+
+    The undisturbed run is another process on this machine: that the two agree in every rollout and every weight says
+    that equal seeds, requests and weights give equal rollouts here, and so does a step that is sampled again.
+    """
+    options = ["tracking.wandb.mode=disabled", "rewards.calls.down_after_s=2", "rewards.calls.backoff_s=0.05"]
+    start(["train", str(RECIPE), *settings(exported, tmp_path, *options)], kill=("judge", 2))
+    run = only_run(tmp_path)
+    assert (run.checkpoints(), run.steps("groups")) == ([1], [1])
+    resume = ["train", "--resume", str(run.path)]
+    start(resume, kill=("learn", 2))
+    assert (run.checkpoints(), run.steps("groups")) == ([1], [1, 2])
+    start(resume, kill=("checkpoint", 2))
+    assert run.checkpoints() == [1]
+
+    stopped = start(resume, kill=("down", 3), code=1)
+    assert "Traceback" not in stopped.stderr
+    line = stopped.stderr.strip().splitlines()[-1]
+    assert re.match(r"judge python:.* is down: no reply to \d+ attempts in \d+ s \(last: connection.*--resume", line)
+    assert run.checkpoints() == run.steps("groups") == run.steps("matches") == [1, 2]  # nothing was invented
+    assert [row["step"] for row in run.metrics()] == [1, 2]
+
+    watched = ["--set", "launch.watchdog={action: retry, phases: {sample: 6}}"]
+    done = start([*resume, *watched, "--chaos", "hang=engine:1", "--chaos-seed", str(HANG_SEED)])
+    said = done.stdout + done.stderr
+    assert re.search("chaos: step 3: stopping engine0-worker-", said)
+    assert re.search(
+        r"step 3, phase sample: no sign of life for \d+ s, waiting for rollout step3-\d#0/\d.*; "
+        "engines are killed and replaced, stacks are in",
+        said,
     )
-    assert done.returncode == (0 if kill is None else -signal.SIGKILL), done.stderr[-4000:]
-    assert wait_until_gone(mark) == []
-    assert shared_memory() - before == set()
-
-
-def weights_of(run: RunDir, step: int) -> dict[str, str]:
-    """Hash of every file of a checkpoint that holds weights or optimizer state."""
-    folder = run.checkpoint_path(step)
-    files = sorted([*folder.glob("hf/*.safetensors"), *folder.glob("deepspeed/**/*optim_states.pt")])
-    assert len(files) >= 2
-    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-
-
-def the_run(storage: Path) -> RunDir:
-    (path,) = storage.iterdir()
-    return RunDir.open(path)
-
-
-@pytest.mark.parametrize(
-    ("ranks", "kills"),
-    [(1, [("judge", 2), ("learn", 2), ("checkpoint", 2)]), (2, [("learn", 2)])],
-    ids=["one rank", "two ranks"],
-)
-def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(
-    tiny_model: Path, tmp_path: Path, ranks: int, kills: list[tuple[str, int]]
-) -> None:
-    quiet, killed = tmp_path / "quiet", tmp_path / "killed"
-    options = [f"rl.learner.ranks={ranks}", "tracking.wandb.mode=disabled"]
-    start(["train", str(RECIPE), *settings(tiny_model, quiet, *options)], mark=f"quiet{ranks}")
-    undisturbed = the_run(quiet)
-
-    first, *others = kills
-    start(["train", str(RECIPE), *settings(tiny_model, killed, *options)], mark=f"killed{ranks}", kill=first)
-    run = the_run(killed)
-    for kill in others:
-        start(["train", "--resume", str(run.path)], mark=f"killed{ranks}", kill=kill)
-        assert run.checkpoints() == [1]
-    start(["train", "--resume", str(run.path)], mark=f"killed{ranks}")
+    assert said.count("died and is replaced") == 1
+    (folder,) = (run.path / "stacks").iterdir()
+    assert "_sample_rollout" in (folder / "driver.txt").read_text()
+    stacks = {file.name: file.read_text() for file in folder.glob("*.txt")}
+    for who in ("engine0-actor", "engine0-core", "engine0-worker", "rank0"):
+        assert [text for name, text in stacks.items() if name.startswith(who) and "Thread" in text], (who, stacks)
 
     assert [row["step"] for row in run.metrics()] == [1, 2, 3]
     for step in (1, 2, 3):
-        sampled, as_undisturbed = (
-            [
-                [rollout and rollout.token_ids.tolist() for rollout in group.rollouts]
-                for group in one.load_groups(step)[0]
-            ]
-            for one in (run, undisturbed)
-        )
-        assert sampled == as_undisturbed  # equal seeds, equal requests, equal weights: on a CPU, equal rollouts
-    assert weights_of(run, 3) == weights_of(undisturbed, 3)
+        assert tokens_of(run, step) == tokens_of(job.run, step)
+    assert weights_of(run, 3) == weights_of(job.run, 3)
+    summary, undisturbed = run.summary(), job.run.summary()
+    assert summary is not None
+    assert undisturbed is not None
+    assert summary["heldout"] == undisturbed["heldout"]
+
+
+def test_two_ranks_go_on_too_and_sigterm_saves_the_step_that_is_learned(run: RunDir, tmp_path: Path) -> None:
+    """Given the same persisted groups: killed while learning, then ended by SIGTERM in a step whose save is not due."""
+    shutil.copytree(run.path, tmp_path / "run")
+    copy = RunDir.open(tmp_path / "run")
+    for step in (2, 3):
+        shutil.rmtree(copy.checkpoint_path(step))
+    (copy.path / "summary.json").unlink()
+    one = ["rollouts.engines=1", "tracking.wandb.mode=disabled"]
+    resume = ["train", "--resume", str(copy.path), *(word for setting in one for word in ("--set", setting))]
+    start(resume, kill=("learn", 2))
+    assert copy.checkpoints() == [1]
+
+    longer = ["--set", "rl.num_steps=9", "--set", "rl.checkpoint.every=100"]
+    done = start([*resume, *longer], kill=("term", 3), code=128 + signal.SIGTERM)
+    assert "ended by a signal; go on with podium train --resume" in done.stderr
+    assert [row["step"] for row in copy.metrics()] == [1, 2, 3]
+    assert copy.checkpoints() == [1, 3]
+    assert weights_of(copy, 3) == weights_of(run, 3)
+    mine, its = (json.loads((one.checkpoint_path(3) / "state.json").read_text()) for one in (copy, run))
+    assert (mine["num_steps_done"], mine["extra"]["prior"]) == (its["num_steps_done"], its["extra"]["prior"])

@@ -2,105 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from pathlib import Path
-
-import psutil
 import pytest
-import yaml
 
-from launch.run_dir import RunDir
+from tests.e2e.conftest import Job
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("rl", "rewards", "rollouts", "recipes", "launch")
-BIN = Path(sys.executable).parent
+
+def test_a_submitted_job_trains(job: Job) -> None:
+    assert [row["step"] for row in job.run.metrics()] == [1, 2, 3]
+    assert job.run.summary() is not None
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture
-def head(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """A Ray head with its job server; ends every process that it started, by id."""
-    token = tmp_path / "token"
-    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PATH": f"{BIN}:{env['PATH']}"}
-    token.write_text("0123456789abcdef" * 4)
-    temp = tempfile.mkdtemp(prefix="podium-ray-")  # short: it holds Unix sockets, whose paths may not be long
-    port, dashboard = free_port(), free_port()
-    before = {process.pid for process in psutil.process_iter()}
-    command = [str(BIN / "ray"), "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}"]
-    # The agent that starts jobs has a fixed port by default, which the Ray of the other tests may hold.
-    command += [f"--dashboard-agent-listen-port={free_port()}"]
-    command += ["--num-cpus=2", "--object-store-memory=268435456", f"--temp-dir={temp}"]
-    daemon = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield f"http://127.0.0.1:{dashboard}", env
-    finally:
-        started = [psutil.Process(daemon.pid), *psutil.Process(daemon.pid).children(recursive=True)]
-        daemon.terminate()
-        _, alive = psutil.wait_procs(started, timeout=30)
-        for process in alive:
-            process.kill()
-        psutil.wait_procs(alive, timeout=10)
-        shutil.rmtree(temp, ignore_errors=True)
-        left = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before and temp in str(p.info)]
-        assert left == []
-
-
-def working_dir(tmp_path: Path, tiny_model: Path, storage: Path) -> Path:
-    """What a user has in the folder that is submitted: the packages, a recipe, its prompts and a judge of their own."""
-    folder = tmp_path / "submitted"
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    data = Path(__file__).parent / "data"
-    recipe = yaml.safe_load((data / "tiny.yaml").read_text())
-    recipe["model"]["path"] = str(tiny_model)
-    recipe["rewards"]["judge"]["target"] = "my_judge:more_vowels"
-    recipe["rl"]["num_steps"] = 1
-    recipe["tracking"]["wandb"]["mode"] = "disabled"
-    recipe["launch"]["storage"] = str(storage)
-    (folder / "recipes" / "tiny.yaml").write_text(yaml.safe_dump(recipe))
-    shutil.copy(data / "prompts.jsonl", folder / "recipes")
-    shutil.copy(Path(__file__).parent / "judges.py", folder / "my_judge.py")
-    return folder
-
-
-def test_a_submitted_job_trains(head: tuple[str, dict[str, str]], tiny_model: Path, tmp_path: Path) -> None:
-    address, env = head
-    storage = tmp_path / "runs"
-    folder = working_dir(tmp_path, tiny_model, storage)
-    submit = [str(BIN / "ray"), "job", "submit", "--address", address, "--working-dir", ".", "--"]
-    job = [str(BIN / "podium"), "train", "recipes/tiny.yaml"]
-    # The job server answers some seconds after the head, and its agent, which starts the job, some seconds after that.
-    deadline = time.monotonic() + 180
-    while True:
-        done = subprocess.run(submit + job, env=env, cwd=folder, capture_output=True, text=True, timeout=600)
-        not_ready = any(
-            word in done.stdout + done.stderr for word in ("No available agent", "Failed to connect to Ray")
-        )
-        if done.returncode == 0 or not not_ready or time.monotonic() > deadline:
-            break
-        time.sleep(2)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    (path,) = storage.iterdir()
-    run = RunDir.open(path)
-    assert [row["step"] for row in run.metrics()] == [1]
-    assert run.summary() is not None
-
-    refused = subprocess.run(
-        submit + job, env=env | {"RAY_AUTH_MODE": "disabled"}, cwd=folder, capture_output=True, text=True, timeout=120
-    )
-    assert refused.returncode != 0
+def test_a_job_without_the_token_is_refused(job: Job) -> None:
+    assert job.code_without_token != 0

@@ -17,7 +17,7 @@ from launch.slate_toy import write_start
 from recipes.load import load_recipe
 from rl.train_batch import build_train_batch
 from rollouts.config import SlateRankTask
-from tests.e2e.test_loop import environment, our_processes, podium, settings, wait_until_gone
+from tests.e2e.whole_runs import environment, our_processes, podium, settings, wait_until_gone
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from launch.run_dir import RunDir
-from rl.config import ObjectiveConfig
-from tests.e2e.test_loop import RECIPE, environment, podium, settings, shared_memory, wait_until_gone
+from tests.e2e.whole_runs import RECIPE, environment, podium, settings, shared_memory, wait_until_gone
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -19,15 +18,15 @@ THRESHOLD = 0.84
 OPTIONS = [
     "rl.staleness=1",
     f"rl.dynamic_sampling={{min_reliability: {THRESHOLD}, max_rounds: 1}}",
+    "rl.objective.off_policy.weight=token",
     "tracking.wandb.mode=disabled",
 ]
-CORRECTION = ["rl.objective.off_policy.weight=token"] if "off_policy" in ObjectiveConfig.model_fields else []
 
 
 def test_the_next_step_is_sampled_by_the_weights_before(tiny_model: Path, tmp_path: Path) -> None:
     storage, before = tmp_path / "runs", shared_memory()
     done = subprocess.run(
-        podium("train", str(RECIPE), *settings(tiny_model, storage, *OPTIONS, *CORRECTION)),
+        podium("train", str(RECIPE), *settings(tiny_model, storage, *OPTIONS)),
         env=environment() | {"PODIUM_TEST_MARK": "stale"},
         capture_output=True,
         text=True,

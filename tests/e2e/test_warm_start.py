@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_killed_driver import start, the_run, weights_of
-from tests.e2e.test_loop import RECIPE, environment, podium, settings
+from tests.e2e.whole_runs import RECIPE, environment, only_run, podium, settings, start, weights_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -23,17 +22,17 @@ def test_a_killed_warm_start_ends_like_a_quiet_one_and_rl_begins_there(tiny_mode
     rows.write_text("\n".join(json.dumps({"prompt": f"Say {n}", "completion": ANSWER}) for n in range(20)))
     options = [SECTION % rows, "tracking.wandb.mode=disabled"]
 
-    start(["sft", str(RECIPE), *settings(tiny_model, tmp_path / "quiet", *options)], mark="sft")
-    quiet = the_run(tmp_path / "quiet")
-    start(["sft", str(RECIPE), *settings(tiny_model, tmp_path / "runs", *options)], mark="sft", kill=("sft", 7))
-    run = the_run(tmp_path / "runs")
+    start(["sft", str(RECIPE), *settings(tiny_model, tmp_path / "quiet", *options)])
+    quiet = only_run(tmp_path / "quiet")
+    start(["sft", str(RECIPE), *settings(tiny_model, tmp_path / "runs", *options)], kill=("sft", 7))
+    run = only_run(tmp_path / "runs")
     assert run.checkpoints() == [4]
     refused = subprocess.run(
         podium("train", "--resume", str(run.path)), env=environment(), capture_output=True, text=True, timeout=120
     )
     assert refused.returncode == 2
     assert "go on with podium sft --resume" in refused.stderr
-    start(["sft", "--resume", str(run.path)], mark="sft")
+    start(["sft", "--resume", str(run.path)])
 
     assert [row["step"] for row in run.metrics()] == list(range(1, 13))
     assert run.checkpoints() == [4, 8, 12]
@@ -46,8 +45,8 @@ def test_a_killed_warm_start_ends_like_a_quiet_one_and_rl_begins_there(tiny_mode
     trained = tmp_path / "trained"
     rl = ["rl.num_steps=2", "rl.objective.kl_coef=0.1", "rl.learner.lora={rank: 4, alpha: 8}"]
     rl += [f"rl.init_from={run.path}", "tracking.wandb.mode=disabled"]
-    start(["train", str(RECIPE), *settings(tiny_model, trained, *rl)], mark="warm")
-    after = the_run(trained)
+    start(["train", str(RECIPE), *settings(tiny_model, trained, *rl)])
+    after = only_run(trained)
     assert after.recipe()["rl"]["init_from"] == str(run.checkpoint_path(12) / "hf")
     first, second = after.metrics()
     assert first["sync/logprob_gap"] < 1e-4  # engines and learner hold the same start

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import re
 import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from launch.chaos import FAULTS, Chaos, EngineKiller, faulty, parse_chaos
+from launch.chaos import FAULTS, Chaos, parse_chaos
+from launch.chaos_judge import faulty
+from launch.chaos_processes import DRIVER_PHASES, SOON_S, ProcessFaults
 from rewards.arena import Arena
 from rewards.config import CallLimits
 from rewards.errors import UserError
@@ -67,10 +73,16 @@ async def play(chaos: Chaos, **fields: object) -> GroupScore:
     ("faults", "cause", "share"),
     [
         ("judge=garbage:0.3", "bad_reply", 0.3),  # not asked again
+        ("judge=empty:0.3", "empty", 0.3),
         ("judge=error:0.5", "server_error", 0.25),  # lost when both attempts fail
+        ("judge=connection:0.5", "connection", 0.25),
+        ("judge=rate_limit:0.5", "rate_limit", 0.25),
     ],
 )
-def test_each_fault_costs_its_share_of_calls_and_invents_nothing(faults: str, cause: str, share: float) -> None:
+def test_each_fault_costs_its_share_of_calls_and_invents_nothing(
+    faults: str, cause: str, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launch.chaos_judge.RETRY_AFTER_S", 0.0)
     score = asyncio.run(play(parse_chaos(faults, seed=1)))
     assert set(score.failures) == {cause}
     assert score.num_failed / score.num_calls == pytest.approx(share, abs=0.08)
@@ -82,6 +94,13 @@ def test_a_call_that_is_never_answered_ends_at_its_deadline() -> None:
     score = asyncio.run(play(parse_chaos("judge=timeout:0.5", seed=1)))
     assert set(score.failures) == {"timeout"}
     assert 0.1 < score.num_failed / score.num_calls < 1.0
+
+
+def test_a_slow_judge_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launch.chaos_judge.LATE_S", 0.02)
+    quick, slow = (asyncio.run(play(parse_chaos(f"judge=slow:{p}", seed=1))) for p in (0, 1))
+    assert slow.num_failed == 0
+    assert slow.rewards == quick.rewards
 
 
 def test_no_faults_change_nothing() -> None:
@@ -117,64 +136,78 @@ class Events:
     def close(self) -> None: ...
 
 
-def killed(chaos: Chaos, num_steps: int, rollouts: int = 8) -> tuple[list[tuple[int, int]], Events]:
-    """(rollouts before it, process id) of every kill; signals are checked."""
-    kills: list[tuple[int, int]] = []
-    events, done = Events(), 0
+class Host:
+    """A driver, an engine and two ranks that are never hurt; `strikes` is (step, phase, rollouts before it, pid)."""
 
-    def kill(pid: int, number: int) -> None:
-        assert number == signal.SIGKILL
-        kills.append((done, pid))
+    ROLLOUTS = 8
 
-    killer = EngineKiller(
-        chaos, events, processes=lambda: {"engine0-5": 5, "engine0-6": 6}, rollouts_per_step=rollouts, kill=kill
-    )
-    for step in range(1, num_steps + 1):
-        killer.handle(PhaseStarted(step, "sample", 0.0))
-        for done in range(1, rollouts + 1):  # noqa: B007 - read by kill
-            killer.on_rollout()
-        killer.handle(PhaseStarted(step, "judge", 0.0))
-        killer.on_rollout()  # a straggler: nobody is killed outside sampling
-    return kills, events
+    def __init__(self, faults: str, log: Path, seed: int = 3, staleness: int = 0) -> None:
+        self.strikes: list[tuple[int, str, int, int]] = []
+        self.signals: set[int] = set()
+        self.events = Events()
+        self.delays: list[float] = []
+        self._now: tuple[int, str, int] = (0, "", 0)
+        self.faults = ProcessFaults(
+            parse_chaos(faults, seed=seed),
+            self.events,
+            engines=lambda: {"engine0-actor": 5, "engine0-worker-6": 6, "engine0-python3-7": 7},
+            ranks=lambda: {"rank0": 8, "rank1": 9},
+            rollouts_per_step=self.ROLLOUTS,
+            staleness=staleness,
+            log=log,
+            kill=self._kill,
+            later=self._later,
+        )
+
+    def _kill(self, pid: int, number: int) -> None:
+        self.signals.add(number)
+        step, phase, after = self._now
+        self.strikes.append((step, phase, after, pid))
+
+    def _later(self, delay_s: float, strike: Callable[[], None]) -> None:
+        self.delays.append(delay_s)
+        strike()
+
+    def enter(self, step: int, phase: Phase) -> None:
+        self._now = (step, phase, 0)
+        self.faults.handle(PhaseStarted(step, phase, 0.0))
+
+    def run(self, steps: Sequence[int], *, to_the_death: bool = False) -> Host:
+        for step in steps:
+            for phase in DRIVER_PHASES:
+                self.enter(step, phase)
+                if self.strikes and to_the_death:
+                    return self
+                for number in range(1, self.ROLLOUTS + 1) if phase == "sample" else ():
+                    self._now = (step, phase, number)
+                    self.faults.on_rollout()
+            self.faults.on_rollout()  # a straggler: nobody is struck outside sampling
+        return self
 
 
-def test_kills_come_at_their_rate_in_the_middle_of_sampling_and_are_told() -> None:
-    kills, events = killed(parse_chaos("kill=engine:0.25", seed=3), 400)
-    assert len(kills) == pytest.approx(100, abs=25)
-    assert {after for after, _ in kills} == set(range(1, 9))
-    assert set(Counter(pid for _, pid in kills)) == {5, 6}
-    notes = [event.text for event in events.seen if isinstance(event, Note)]
-    assert len(notes) == len(kills)
-    assert notes[0].startswith("chaos: step ")
-    assert killed(parse_chaos("kill=engine:0.25", seed=3), 400)[0] == kills
+@pytest.mark.parametrize("fault", ["kill=engine", "hang=engine"])
+def test_engines_are_struck_at_their_rate_in_the_middle_of_sampling(fault: str, tmp_path: Path) -> None:
+    host = Host(f"{fault}:0.25", tmp_path / "log").run(range(1, 401))
+    assert len(host.strikes) == pytest.approx(100, abs=25)
+    assert {phase for _, phase, _, _ in host.strikes} == {"sample"}
+    assert {after for _, _, after, _ in host.strikes} == set(range(8))
+    assert {pid for *_, pid in host.strikes} == {5, 6}  # never a helper that nobody would miss
+    assert host.signals == {signal.SIGKILL if fault.startswith("kill") else signal.SIGSTOP}
+    notes = [event.text for event in host.events.seen if isinstance(event, Note)]
+    assert len(notes) == len(host.strikes)
+    assert re.match(r"chaos: step \d+: (killing|stopping) engine0-", notes[0])
+    assert Host(f"{fault}:0.25", tmp_path / "again").run(range(1, 401)).strikes == host.strikes
 
 
-def test_a_step_that_is_refilled_is_struck_at_most_once() -> None:
-    kills: list[int] = []
-    killer = EngineKiller(
-        parse_chaos("kill=engine:1", seed=3),
-        Events(),
-        processes=lambda: {"engine0-5": 5},
-        rollouts_per_step=1,
-        kill=lambda pid, number: kills.append(pid),
-    )
+def test_a_step_that_is_refilled_is_struck_at_most_once(tmp_path: Path) -> None:
+    host = Host("kill=engine:1", tmp_path / "log")
     for step in (1, 1, 2):
-        killer.handle(PhaseStarted(step, "sample", 0.0))
-        killer.on_rollout()
-        killer.handle(PhaseStarted(step, "judge", 0.0))
-    assert kills == [5, 5]
+        host.run([step])
+    assert [step for step, *_ in host.strikes] == [1, 2]
 
 
-def test_with_stale_rollouts_kills_come_while_the_step_before_is_learned() -> None:
-    kills: list[str] = []
-    killer = EngineKiller(
-        parse_chaos("kill=engine:1", seed=3),
-        Events(),
-        processes=lambda: {"engine0-5": 5},
-        rollouts_per_step=1,
-        staleness=1,
-        kill=lambda pid, number: kills.append(phase),
-    )
+def test_with_stale_rollouts_engines_are_struck_while_the_step_before_is_learned(tmp_path: Path) -> None:
+    host = Host("kill=engine:1", tmp_path / "log", staleness=1)
     phases: list[tuple[int, Phase]] = [
         (1, "sample"),
         (1, "judge"),
@@ -184,11 +217,46 @@ def test_with_stale_rollouts_kills_come_while_the_step_before_is_learned() -> No
         (2, "learn"),
     ]
     for step, phase in phases:
-        killer.handle(PhaseStarted(step, phase, 0.0))
-        killer.on_rollout()
-    assert kills == ["sample", "learn", "learn"]  # of steps 1, 2 and 3
+        host.enter(step, phase)
+        for _ in range(host.ROLLOUTS):
+            host.faults.on_rollout()
+    assert [(step, phase) for step, phase, *_ in host.strikes] == [(1, "sample"), (1, "learn"), (2, "learn")]
 
 
-def test_without_kills_nobody_dies() -> None:
-    assert killed(parse_chaos("judge=error:1", seed=3), 50)[0] == []
-    assert set(FAULTS) == {"kill=engine", "judge=error", "judge=garbage", "judge=timeout"}
+def test_ranks_die_while_they_learn(tmp_path: Path) -> None:
+    host = Host("kill=learner:0.25", tmp_path / "log").run(range(1, 401))
+    assert len(host.strikes) == pytest.approx(100, abs=25)
+    assert {(phase, pid) for _, phase, _, pid in host.strikes} == {("learn", 8), ("learn", 9)}
+    assert 0 <= min(host.delays) < max(host.delays) < SOON_S
+
+
+def test_the_driver_dies_in_every_phase(tmp_path: Path) -> None:
+    host = Host("kill=driver:0.25", tmp_path / "log").run(range(1, 401))
+    assert len(host.strikes) == pytest.approx(100, abs=25)
+    assert {phase for _, phase, _, _ in host.strikes} == set(DRIVER_PHASES)
+    assert {pid for *_, pid in host.strikes} == {os.getpid()}
+
+
+@pytest.mark.parametrize("fault", ["kill=driver", "kill=learner"])
+def test_a_resumed_run_draws_anew_where_it_was_struck_and_gets_on(fault: str, tmp_path: Path) -> None:
+    log, done, processes = tmp_path / "log", 0, 0
+    while done < 40:
+        processes += 1
+        assert processes < 80
+        host = Host(f"{fault}:0.5", log)
+        for step in range(done + 1, 41):
+            if host.run([step], to_the_death=True).strikes:
+                break
+            done = step
+    assert processes > 10
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(entries) == processes - 1
+    assert max(Counter(entry["step"] for entry in entries).values()) > 1
+    assert {entry["fault"] for entry in entries} == {fault}
+
+
+def test_without_kills_nobody_dies(tmp_path: Path) -> None:
+    assert Host("judge=error:1", tmp_path / "log").run(range(50)).strikes == []
+    assert not (tmp_path / "log").exists()
+    # The soak test of tests/e2e runs under all of them.
+    assert {fault.partition("=")[0] for fault in FAULTS} == {"kill", "hang", "judge"}

@@ -47,6 +47,12 @@ def test_colocated_engines_are_not_tensor_parallel() -> None:
         recipe("rollouts.placement=colocated", "rollouts.engines=1", "rollouts.engine.tensor_parallel_size=2")
 
 
+@pytest.mark.parametrize("placement", ["separate", "colocated"])
+def test_without_a_learner_engines_are_all_that_is_booked(placement: str) -> None:
+    alone = recipe(f"rollouts.placement={placement}", "rollouts.engines=2", "rl.learner.ranks=2")
+    assert gpu_bundles(alone, learner=False) == ([ONE_GPU] * 2, [0, 1], 2)
+
+
 def test_nothing_is_booked_on_a_cpu_host() -> None:
     placement = place(recipe(), "cpu")
     assert placement == Placement(group=None, engine_bundles=None, first_learner_bundle=0)

@@ -268,6 +268,12 @@ def test_checkpoints_count_only_when_complete_and_old_ones_go(run: RunDir) -> No
     assert run.prune_checkpoints(keep=1, spared=[3]) == [9]
 
 
+def test_the_judges_cache_is_named_where_there_is_one(run: RunDir) -> None:
+    assert run.judge_cache() is None
+    (run.path / "judge_cache.sqlite").touch()
+    assert run.judge_cache() == "judge_cache.sqlite"
+
+
 def test_the_summary_appears_at_the_end(run: RunDir) -> None:
     assert run.summary() is None
     run.save_summary({"steps": 3})

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -287,3 +289,26 @@ def test_a_real_offline_wandb_writes_into_the_run(tmp_path: Path, capfd: pytest.
     (written,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     assert b"reward/mean" in written.read_bytes()
     assert capfd.readouterr().out == ""
+
+
+@pytest.mark.slow
+def test_a_wandb_whose_process_dies_is_told_once_and_says_nothing_itself(tmp_path: Path) -> None:
+    code = """
+import json, pathlib, sys, psutil
+from launch.tracking.wandb_sink import WandbSink
+from recipes.schema import WandbConfig
+from rl.events import RunDone, StepDone
+
+sink = WandbSink(WandbConfig(), pathlib.Path(sys.argv[1]), {}, lambda note: print(note.text))
+(core,) = (child for child in psutil.Process().children() if child.name() == "wandb-core")
+core.kill()
+core.wait()
+for step in (1, 2, 3):
+    sink.handle(StepDone(step, {"reward/mean": 0.5}))
+sink.handle(RunDone({"steps": 3}))
+sink.close()
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("wandb failed (Connection lost) and is off for this run; metrics.jsonl has every row")

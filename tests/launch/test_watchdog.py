@@ -29,16 +29,19 @@ class Recorder:
 class Bench:
     """A watchdog with a clock that is set by hand."""
 
-    def __init__(self, run: Path, *, action: str = "stop", processes: dict[str, int] | None = None) -> None:
-        self.now, self.kills, self.sink = 0.0, 0, Recorder()
+    def __init__(
+        self, run: Path, *, action: str = "stop", processes: dict[str, int] | None = None, **phases: float
+    ) -> None:
+        self.now, self.kills, self.sink, self.starting = 0.0, 0, Recorder(), False
         self.waiting: list[str] = []
         self.dog = Watchdog(
-            WatchdogConfig.model_validate({"deadline_s": 60.0, "action": action}),
+            WatchdogConfig.model_validate({"deadline_s": 60.0, "action": action, "phases": phases}),
             self.sink,
             run,
             processes=lambda: processes or {},
             waiting=lambda: self.waiting,
             kill_engines=self._kill,
+            starting=lambda: self.starting,
             clock=lambda: self.now,
         )
 
@@ -84,6 +87,31 @@ async def test_retry_kills_the_engines_while_they_sample_and_stops_in_any_other_
     with pytest.raises(RunStopped, match="phase learn"):
         await bench.dog.look()
     assert bench.kills == 1
+
+
+async def test_a_phase_may_have_a_deadline_of_its_own(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, sample=10.0, learn=600.0)
+    bench.dog.handle(PhaseStarted(1, "learn", 0.0))
+    bench.now = 599.0
+    await bench.dog.look()
+    bench.dog.handle(PhaseStarted(2, "judge", 0.0))
+    bench.now += 59.0
+    await bench.dog.look()
+    bench.dog.handle(PhaseStarted(2, "sample", 0.0))
+    bench.now += 10.0
+    with pytest.raises(RunStopped, match="step 2, phase sample: no sign of life for 10 s"):
+        await bench.dog.look()
+
+
+async def test_an_engine_that_is_being_replaced_has_the_time_of_a_start(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, action="retry", sample=10.0, start=100.0)
+    bench.dog.handle(PhaseStarted(2, "sample", 0.0))
+    bench.starting, bench.now = True, 99.0
+    await bench.dog.look()
+    bench.now = 100.0
+    with pytest.raises(RunStopped, match="phase sample: no sign of life for 100 s"):  # no engine to kill yet
+        await bench.dog.look()
+    assert bench.kills == 0
 
 
 async def test_the_stack_of_a_hanging_process_names_the_function_that_hangs(tmp_path: Path) -> None:

@@ -229,6 +229,9 @@ class FakeStore:
         self.spared = list(spared)
         return []
 
+    def judge_cache(self) -> str | None:
+        return "judge_cache.sqlite"
+
     def checkpoints(self) -> list[int]:
         saved = [line.removeprefix("save checkpoint ") for line in self.log if line.startswith("save checkpoint ")]
         return sorted({*self.rows, *map(int, saved)})

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray.exceptions import OutOfDiskError
 
 from rewards.errors import RunStopped, UserError
 from rl.learner import Learner
@@ -82,6 +83,16 @@ async def test_two_ranks_learn_save_and_load(running: LearnerRanks, model_dir: P
     assert (tmp_path / "hf" / "model.safetensors").exists()
     with pytest.raises(UserError, match="no checkpoint"):
         await running.load(tmp_path / "step_9")
+
+
+async def test_a_full_object_store_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(value: Any) -> Any:
+        raise OutOfDiskError("Local disk is full\nThe object cannot be created")
+
+    monkeypatch.setattr("rl.ranks.ray.put", full)
+    with pytest.raises(RunStopped, match=r"no room for the step's groups .*--resume") as caught:
+        await LearnerRanks(make_config(), device="cpu").step([])
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

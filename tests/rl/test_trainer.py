@@ -319,6 +319,7 @@ async def test_the_checkpoint_carries_the_seconds_of_its_own_step() -> None:
     await run.trainer().run()
     totals = run.learner.saved["1"]["totals"]
     assert {"sample", "judge", "learn", "sync"} <= totals.keys()
+    assert run.learner.saved["1"]["judge_cache"] == "judge_cache.sqlite"
     trainer = FakeRun().trainer()
     trainer.restore(run.learner.saved["1"])
     assert trainer.first_step == 2

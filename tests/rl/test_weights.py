@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -67,6 +69,10 @@ class FakeEngine:
 
 @pytest.fixture(autouse=True)
 def calls_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls_again(monkeypatch)
+
+
+def calls_again(monkeypatch: pytest.MonkeyPatch) -> None:
     def call_all(self: EngineClient, method: str, *args: Any) -> list[Any]:
         return [getattr(handle, method)(*args) for handle in self.handles]
 
@@ -201,6 +207,27 @@ def test_whatever_breaks_a_transfer_stops_the_run_in_one_line(model: TinyLM, err
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith(reason)
     assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.ENOMEM])
+def test_full_memory_stops_the_run_before_any_engine_is_touched(
+    model: TinyLM, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, sending = FakeEngine(), sender(model)
+
+    def full(descriptor: int, data: object, offset: int) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("rl.weights.os.pwrite", full)
+    with pytest.raises(RunStopped, match=r"shared memory is full .*go on with --resume") as caught:
+        sending.send([engine], 3, verify=True)
+    assert "\n" not in str(caught.value)
+    assert engine.calls == [("init", {})]
+    monkeypatch.undo()
+    calls_again(monkeypatch)
+    sending.send([engine], 3, verify=True)  # there is room again
+    assert engine.calls[-2:] == [("finish", 3), ("digests",)]
+    sending.close()
 
 
 # --- one link per engine ------------------------------------------------------------------------------------------

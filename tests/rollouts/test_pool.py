@@ -14,6 +14,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from rewards.types import Candidate, GroupKey, ParsedAnswer, Prompt, TextSpan
 from rollouts.config import EngineConfig
 from rollouts.engine import EngineSpec, SampledAnswer
+from rollouts.engine_slot import role_of
 from rollouts.pool import EnginePool, actor_options, candidate_of, make_rollout, share_cores
 from rollouts.tiny import build_tiny_tokenizer
 from rollouts.types import GroupRequest, SamplingSpec, Turn, VersionSpan
@@ -94,6 +95,20 @@ ANSWER = SampledAnswer(
     finish_reason="length",
     versions=(VersionSpan(0, 0, 2), VersionSpan(1, 2, 3)),
 )
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("engine", "actor"),
+        ("VLLM::EngineCor:12", "core-12"),
+        ("VLLM::Worker_TP1:13", "worker-13"),
+        ("python3.11:14", "python3.11-14"),
+        ("a/b:15", "a_b-15"),
+    ],
+)
+def test_an_engines_processes_go_by_their_roles(name: str, role: str) -> None:
+    assert role_of(name) == role
 
 
 def test_a_rollout_keeps_what_was_sampled() -> None:
