@@ -60,8 +60,9 @@ def rank_group(
         seed: of brackets and lots.
         options: fields of the topology (`seeding`), of the aggregator (`scales`, `prior_decay`) and of the calls
             (`max_concurrency`, `timeout_s`, `max_attempts`, `backoff_s`, `down_after_s`); `min_verdicts`;
-            `merge="agree_else_tie"`; `symmetric=True` for a function that cannot depend on the order (asked once per match); `calls_per_group`
-            and `calls_per_step` (of all groups together), budgets of calls; `prior`, an aggregator's earlier one.
+            `merge="agree_else_tie"`; `symmetric=True` for a function that cannot depend on the order (asked once per
+            match); `calls_per_group` and `calls_per_step` (of all groups together), budgets of calls; `prior`, an
+            aggregator's earlier one.
 
     Raises:
         UserError: a bad argument, or a value from `compare` that its verdict kind does not allow.

@@ -2,9 +2,9 @@
 
     python -m tests.bench.judge_calls [--calls 4000] [--concurrency 256] [--latency-s 0.5] [--profile]
 
-The server is a process of its own. What a match costs beside the HTTP client is measured without it: the arena alone with
-a judge that answers at once, then with the chat judge, its prompts and its reading, over a reply from memory. Both
-include the aggregation of the batch.
+The server is a process of its own. What a match costs beside the HTTP client is measured without it: the arena alone
+with a judge that answers at once, then with the chat judge, its prompts and its reading, over a reply from memory.
+Both include the aggregation of the batch.
 """
 
 from __future__ import annotations
