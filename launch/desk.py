@@ -24,7 +24,6 @@ from rewards.types import Judge
 from rollouts.models import resolve_model
 
 
-
 @dataclass(frozen=True, slots=True)
 class Desk:
     """Without a limiter each sink has its own; a judge without a line is asked everything.

@@ -7,9 +7,20 @@ from dataclasses import replace
 
 from recipes.nodes import KeyPath, Node, child
 
+EACH = "*"
+"""Stands for every item of a list."""
+
+_JUDGES: tuple[KeyPath, ...] = tuple(
+    (*judge, *member)
+    for judge in (("rewards", "judge"), ("evaluation", "audit_judge"))
+    for member in ((), ("members", EACH, "judge"))
+)
+
 FILES: tuple[KeyPath, ...] = (
     ("task", "source", "path"),
     ("rewards", "cache"),
+    ("rewards", "judge", "reputation", "calibration", "file"),
+    ("evaluation", "audit_judge", "reputation", "calibration", "file"),
     ("sft", "data"),
     ("sft", "heldout_data"),
     ("rl", "learner", "offload", "nvme_path"),
@@ -20,12 +31,7 @@ FILES: tuple[KeyPath, ...] = (
 NAMES_OR_FILES: tuple[KeyPath, ...] = (
     ("model", "path"),
     ("task", "source", "name"),
-    ("rewards", "judge", "model"),
-    ("rewards", "judge", "template"),
-    ("rewards", "judge", "write_template"),
-    ("evaluation", "audit_judge", "model"),
-    ("evaluation", "audit_judge", "template"),
-    ("evaluation", "audit_judge", "write_template"),
+    *((*judge, key) for judge in _JUDGES for key in ("model", "template", "list_template", "write_template")),
 )
 """Keys that hold a path or a name: one that starts with `.`, `~` or `/`, or that exists beside the file, is a path."""
 
@@ -50,6 +56,9 @@ def _rewritten(node: Node, path: KeyPath, *, always: bool, from_here: bool = Fal
             return node
         text = _anchored(node, always=always)
         return replace(node, value=os.path.abspath(text) if text and from_here else text)
+    if path[0] == EACH and isinstance(node.value, list):
+        items = [_rewritten(item, path[1:], always=always, from_here=from_here) for item in node.value]
+        return replace(node, value=items)
     below = child(node, path[0])
     if below is None or not isinstance(node.value, dict):
         return node

@@ -6,9 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rewards.aggregator_config import AggregatorConfig, EmpiricalBayes
+from rewards.aggregator_config import AggregatorConfig, EmpiricalBayes, TrueSkill
 from rewards.gate_config import GateConfig, gate_name
-from rewards.judge_config import JudgeConfig, verdict_of
+from rewards.judge_config import JudgeConfig, PanelJudge, is_symmetric, verdict_of
 from rewards.scorer_config import ScorerConfig
 from rewards.strict import ImportPath, StrictModel
 from rewards.topology_config import Adaptive, KWise, RoundRobin, TopologyConfig
@@ -112,7 +112,7 @@ class TournamentRewards(StrictModel):
             raise ValueError(
                 "close_margin: belongs to `both_if_close` and verdicts that are no wins or ties; leave it out"
             )
-        if close and kind == "score" and self.close_margin is None:
+        if close and kind == "score" and not is_symmetric(self.judge) and self.close_margin is None:
             raise ValueError("close_margin: state what is close in the units of this judge's scores")
         if self.close_margin is not None and kind == "probability" and self.close_margin > 0.5:
             raise ValueError("close_margin: a probability is at most 0.5 away from one half; `both` asks always")
@@ -133,6 +133,16 @@ class TournamentRewards(StrictModel):
                 "router: it decides who wins, and this judge gives scores, which have no number for that; "
                 "choose a judge with hard verdicts or probabilities"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_are_counted(self) -> Self:
+        if isinstance(self.aggregator, TrueSkill) and isinstance(self.judge, PanelJudge):
+            weights = {member.weight for member in self.judge.members}
+            if self.judge.reputation is not None or weights != {1.0}:
+                raise ValueError(
+                    "aggregator: trueskill counts every verdict once, and this panel weighs them; choose another"
+                )
         return self
 
     @model_validator(mode="after")

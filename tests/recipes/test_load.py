@@ -18,7 +18,7 @@ from recipes.schema import Recipe
 from recipes.yaml_text import dump_yaml
 from rewards.config import TournamentRewards
 from rewards.errors import UserError
-from rewards.judge_config import EmbeddingJudge, JudgeConfig
+from rewards.judge_config import EmbeddingJudge, JudgeConfig, PanelJudge
 from rewards.strict import config_kinds
 from rewards.topology_config import RoundRobin
 from rollouts.config import FreeformTask, JsonlSource
@@ -185,6 +185,23 @@ def test_a_run_to_start_from_is_beside_the_file_or_where_we_are(
     (tmp_path / "own/runs/a").mkdir(parents=True)
     assert load_recipe(file, ["rl.init_from=runs/a"]).recipe.rl.init_from == str(tmp_path / "own/runs/a")
     assert load_recipe(file).recipe.rl.init_from is None
+
+
+def test_paths_in_the_members_of_a_panel(write: Write, tmp_path: Path) -> None:
+    member = "{judge: {kind: reward_model, model: ./%s}, name: %s}"
+    known = "reputation: {calibration: {file: pairs.jsonl}}"
+    judge = f"{{kind: panel, members: [{member % ('a', 'a')}, {member % ('b', 'b')}], {known}}}"
+    text = MINIMAL.replace("    kind: embedding\n    model: package:all-minilm-l6-v2", f"    {judge}")
+    text += "rollouts: {max_prompt_tokens: 64, max_tokens: 16}\n"
+    write(text, "base/parent.yaml")
+    recipe = load_recipe(write("extends: base/parent.yaml\nname: own\n")).recipe
+    assert isinstance(recipe.rewards, TournamentRewards)
+    assert isinstance(recipe.rewards.judge, PanelJudge)
+    models = [getattr(member.judge, "model", None) for member in recipe.rewards.judge.members]
+    assert models == [str(tmp_path / "base/a"), str(tmp_path / "base/b")]
+    assert recipe.rewards.judge.reputation is not None
+    assert recipe.rewards.judge.reputation.calibration is not None
+    assert recipe.rewards.judge.reputation.calibration.file == str(tmp_path / "base/pairs.jsonl")
 
 
 # --- --set ------------------------------------------------------------------------------------------------------
