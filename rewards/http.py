@@ -1,6 +1,8 @@
 """The reward service over HTTP: a thin FastAPI shell around sinks and a caller that somebody else made.
 
 POST /v1/groups/score   prompt and answers --> a sink of its own --> GroupScore      one batch per request
+POST /v1/groups/gather  some answers of a group --> wait for the others --> their rewards      (rewards/gathering.py)
+POST /v1/openrlhf       the same in the words of OpenRLHF's remote reward client
 POST /v1/compare        prompt and two answers --> one judge call --> verdict
 GET  /healthz  /metrics  /openapi.json  /docs
 
@@ -9,6 +11,7 @@ Sinks share judge, limiter, cache and ledger; requests share nothing else. Error
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Protocol
@@ -20,13 +23,15 @@ from fastapi.security import HTTPBearer
 from pydantic import Field, create_model
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from rewards.adapters.openrlhf import RemoteRewardReply, RemoteRewardRequest, remote_reply
 from rewards.calling import Caller
 from rewards.errors import RunStopped, UserError
+from rewards.gathering import Gathered, Gatherer, group_key
 from rewards.http_door import Door, ServeLimits
 from rewards.http_metrics import ServiceMetrics
 from rewards.ledger import Ledger
 from rewards.strict import StrictModel
-from rewards.texts import ChatMessage, GroupOfTexts, Text, as_prompt, score_texts
+from rewards.texts import MAX_GROUP, ChatMessage, GroupOfTexts, Text, as_prompt, score_texts
 from rewards.types import Candidate, GroupScore, GroupSink, VerdictKind
 
 SHOWN = 300
@@ -58,6 +63,15 @@ class ScoreRequest(GroupOfTexts):
 
     matches: bool = True
     """Send the match log along."""
+
+
+class GatherRequest(GroupOfTexts):
+    """Some answers of a group; the service waits until all `group_size` have come, from whatever process."""
+
+    candidates: Annotated[list[Text], Field(min_length=1, max_length=MAX_GROUP)]
+    group_size: Annotated[int, Field(ge=2, le=MAX_GROUP)]
+    group: Text | None = None
+    """Whose group it is; default: all answers to the same prompt. Give it where one prompt has several groups."""
 
 
 class CompareRequest(StrictModel):
@@ -120,20 +134,53 @@ def create_app(served: Served, *, limits: ServeLimits = ServeLimits(), token: st
     door = Door(app, limits=limits, token=token, on_done=lambda *done: metrics.on_done(*done))
     metrics = ServiceMetrics(served.ledger, lambda: door.at_work)
 
-    async def score(group: ScoreRequest) -> Response:
-        """Rank the answers to one prompt against each other."""
-        _check_fields(group, served.needed_fields)
+    async def score_whole(group: GroupOfTexts) -> GroupScore:
         sink = served.new_sink()
         try:
             (scored,) = await score_texts(sink, [group])
         finally:
             await sink.stop()
+        return scored
+
+    async def score(group: ScoreRequest) -> Response:
+        """Rank the answers to one prompt against each other."""
+        _check_fields(group, served.needed_fields)
+        scored = await score_whole(group)
         return JSONResponse(asdict(scored if group.matches else replace(scored, matches=(), rankings=())))
 
     # The largest group is this service's, and its schema is to say so.
     candidates = Annotated[list[Text], Field(min_length=2, max_length=limits.max_group)]
     score.__annotations__["group"] = create_model("ScoreRequest", __base__=ScoreRequest, candidates=(candidates, ...))
     app.post("/v1/groups/score", responses=ERRORS, response_model=GroupScore, dependencies=bearer)(score)
+
+    gatherer = Gatherer(score_whole, deadline_s=limits.gather_deadline_s)
+
+    async def gather(members: GatherRequest) -> Response:
+        """Bring some answers of a group, and wait for their rewards until the group is whole."""
+        _check_fields(members, served.needed_fields)
+        key = group_key(members.model_dump_json(include={"prompt", "fields"}), members.group)
+        return JSONResponse(asdict(await gatherer.join(key, members, members.group_size)))
+
+    some = Annotated[list[Text], Field(min_length=1, max_length=limits.max_group)]
+    most = Annotated[int, Field(ge=2, le=limits.max_group)]
+    gather.__annotations__["members"] = create_model(
+        "GatherRequest", __base__=GatherRequest, candidates=(some, ...), group_size=(most, ...)
+    )
+    app.post("/v1/groups/gather", responses=ERRORS, response_model=Gathered, dependencies=bearer)(gather)
+
+    async def remote_reward(asked: RemoteRewardRequest, group_size: int) -> Response:
+        """What OpenRLHF's `--reward.remote_url` asks: queries (prompt and answer in one), prompts and labels."""
+        members = [one.members(served.needed_fields) for one in asked.split()]
+        gathered = await asyncio.gather(
+            *(
+                gatherer.join(group_key(one.model_dump_json(include={"prompt"}), None), one, group_size)
+                for one in members
+            )
+        )
+        return JSONResponse(remote_reply(gathered))
+
+    remote_reward.__annotations__["group_size"] = most
+    app.post("/v1/openrlhf", responses=ERRORS, response_model=RemoteRewardReply, dependencies=bearer)(remote_reward)
 
     @app.post("/v1/compare", responses=ERRORS, response_model=VerdictReply, dependencies=bearer)
     async def compare(pair: CompareRequest) -> Response:

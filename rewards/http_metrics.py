@@ -10,7 +10,16 @@ from prometheus_client.registry import Collector
 
 from rewards.ledger import Ledger
 
-KNOWN_PATHS = ("/v1/groups/score", "/v1/compare", "/healthz", "/metrics", "/openapi.json", "/docs")
+KNOWN_PATHS = (
+    "/v1/groups/score",
+    "/v1/groups/gather",
+    "/v1/openrlhf",
+    "/v1/compare",
+    "/healthz",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+)
 """Others are counted together: a stranger's paths must not become labels."""
 
 
