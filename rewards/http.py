@@ -20,7 +20,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPBearer
-from pydantic import Field, create_model
+from pydantic import BeforeValidator, Field, create_model
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from rewards.adapters.openrlhf import RemoteRewardReply, RemoteRewardRequest, remote_reply
@@ -65,11 +65,16 @@ class ScoreRequest(GroupOfTexts):
     """Send the match log along."""
 
 
+def _whole(value: Any) -> Any:
+    """6.0 is an integer to JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class GatherRequest(GroupOfTexts):
     """Some answers of a group; the service waits until all `group_size` have come, from whatever process."""
 
     candidates: Annotated[list[Text], Field(min_length=1, max_length=MAX_GROUP)]
-    group_size: Annotated[int, Field(ge=2, le=MAX_GROUP)]
+    group_size: Annotated[int, Field(ge=2, le=MAX_GROUP), BeforeValidator(_whole)]
     group: Text | None = None
     """Whose group it is; default: all answers to the same prompt. Give it where one prompt has several groups."""
 
@@ -162,7 +167,7 @@ def create_app(served: Served, *, limits: ServeLimits = ServeLimits(), token: st
         return JSONResponse(asdict(await gatherer.join(key, members, members.group_size)))
 
     some = Annotated[list[Text], Field(min_length=1, max_length=limits.max_group)]
-    most = Annotated[int, Field(ge=2, le=limits.max_group)]
+    most = Annotated[int, Field(ge=2, le=limits.max_group), BeforeValidator(_whole)]
     gather.__annotations__["members"] = create_model(
         "GatherRequest", __base__=GatherRequest, candidates=(some, ...), group_size=(most, ...)
     )

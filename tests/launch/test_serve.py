@@ -65,8 +65,20 @@ def podium_serve(path: Path, *arguments: str) -> Iterator[tuple[str, subprocess.
 @pytest.mark.slow
 def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     tool = Path(sys.executable).with_name("schemathesis")
+    # That queries and prompts are as many is more than JSON Schema can say; all other checks hold there too.
+    (tmp_path / "schemathesis.toml").write_text(
+        '[[operations]]\ninclude-path = "/v1/openrlhf"\nchecks.positive_data_acceptance.enabled = false\n'
+    )
     with podium_serve(recipe(tmp_path, "longer"), "--max-group", "6", "--gather-deadline-s", "0.01") as (url, process):
-        command = [str(tool), "run", f"{url}/openapi.json", "-H", "Authorization: Bearer open sesame"]
+        command = [
+            str(tool),
+            "--config-file",
+            "schemathesis.toml",
+            "run",
+            f"{url}/openapi.json",
+            "-H",
+            "Authorization: Bearer open sesame",
+        ]
         options = ["--max-examples", "50", "--seed", "1", "--no-color", "--generation-database", "none"]
         done = subprocess.run([*command, *options], capture_output=True, text=True, cwd=tmp_path, timeout=120)
         assert done.returncode == 0, done.stdout[-4000:]
