@@ -67,6 +67,9 @@ def check_recipe(loaded: LoadedRecipe, machine: Machine | None = None) -> Plan:
     faults += _plugin_faults(loaded)
     faults += _calibration(loaded)
     faults += [loaded.fault(path, rule) for path, rule in _device_faults(recipe, device, machine, ray_address)]
+    cache = recipe.rewards.cache if isinstance(recipe.rewards, TournamentRewards) else False
+    if isinstance(cache, str) and os.path.isdir(cache):
+        faults.append(loaded.fault(("rewards", "cache"), "is a folder; name a file in it"))
     runs_in = os.path.abspath(os.path.expanduser(recipe.launch.storage))
     if os.path.exists(runs_in) and not (os.path.isdir(runs_in) and os.access(runs_in, os.W_OK)):
         faults.append(loaded.fault(("launch", "storage"), f"{runs_in} is not a folder that can be written"))

@@ -39,6 +39,7 @@ class _Open:
     first: GroupOfTexts
     timer: asyncio.TimerHandle
     texts: list[str] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     scoring: asyncio.Task[GroupScore | None] | None = None
 
@@ -60,21 +61,31 @@ class Gatherer:
         self._score = score
         self._deadline_s = deadline_s
         self._open: dict[tuple[str, int], _Open] = {}
+        self._known: dict[str, tuple[_Open, int]] = {}
 
-    async def join(self, key: str, members: GroupOfTexts, size: int) -> Gathered:
+    async def join(self, key: str, members: GroupOfTexts, size: int, *, ids: Sequence[str] | None = None) -> Gathered:
         """Brings answers to the group of that key and waits for their rewards.
+
+        Args:
+            ids: of the answers, one each: one that came before is the same answer asked about again, not a second one.
 
         Raises:
             Exception: what the scoring of the group raised.
         """
         brought: list[tuple[_Open, int]] = []
-        for text in members.candidates:
+        for number, text in enumerate(members.candidates):
+            if ids is not None and (known := self._known.get(ids[number])) is not None:
+                brought.append(known)
+                continue
             group = self._open.get((key, size))
             if group is None:
                 timer = asyncio.get_running_loop().call_later(self._deadline_s, self._close, (key, size))
                 group = self._open[key, size] = _Open(members, timer)
             brought.append((group, len(group.texts)))
             group.texts.append(text)
+            if ids is not None:
+                self._known[ids[number]] = brought[-1]
+                group.ids.append(ids[number])
             if len(group.texts) == size:
                 self._close((key, size))
         scores = {id(group): await group.score() for group, _ in brought}
@@ -101,6 +112,14 @@ class Gatherer:
         group.timer.cancel()
         group.scoring = asyncio.create_task(self._finish(group))
         group.closed.set()
+        # Whoever lost the connection may still come back for a while.
+        group.scoring.add_done_callback(
+            lambda _: asyncio.get_running_loop().call_later(self._deadline_s, self._forget, group)
+        )
+
+    def _forget(self, group: _Open) -> None:
+        for one in group.ids:
+            del self._known[one]
 
     async def _finish(self, group: _Open) -> GroupScore | None:
         if len(group.texts) < 2:

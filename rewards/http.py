@@ -77,6 +77,8 @@ class GatherRequest(GroupOfTexts):
     group_size: Annotated[int, Field(ge=2, le=MAX_GROUP), BeforeValidator(_whole)]
     group: Text | None = None
     """Whose group it is; default: all answers to the same prompt. Give it where one prompt has several groups."""
+    ids: Annotated[list[Text], Field(max_length=MAX_GROUP)] | None = None
+    """Of the answers, one each, so that a request that is sent again brings no second copy of them."""
 
 
 class CompareRequest(StrictModel):
@@ -163,8 +165,10 @@ def create_app(served: Served, *, limits: ServeLimits = ServeLimits(), token: st
     async def gather(members: GatherRequest) -> Response:
         """Bring some answers of a group, and wait for their rewards until the group is whole."""
         _check_fields(members, served.needed_fields)
+        if members.ids is not None and len(members.ids) != len(members.candidates):
+            raise HTTPException(422, "ids: must be as many as the candidates")
         key = group_key(members.model_dump_json(include={"prompt", "fields"}), members.group)
-        return JSONResponse(asdict(await gatherer.join(key, members, members.group_size)))
+        return JSONResponse(asdict(await gatherer.join(key, members, members.group_size, ids=members.ids)))
 
     some = Annotated[list[Text], Field(min_length=1, max_length=limits.max_group)]
     most = Annotated[int, Field(ge=2, le=limits.max_group), BeforeValidator(_whole)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +64,8 @@ class RewardClient:
             RewardServiceError: no rewards, and why.
         """
         asked = {"prompt": prompt, "candidates": list(candidates), "group_size": group_size, "group": group}
-        reply = await self._post("/v1/groups/gather", {**asked, "fields": dict(fields or {})})
+        ids = [uuid.uuid4().hex for _ in candidates]  # the same in every attempt
+        reply = await self._post("/v1/groups/gather", {**asked, "fields": dict(fields or {}), "ids": ids})
         return Rewards(reply["rewards"], reply["group_mean"])
 
     async def close(self) -> None:

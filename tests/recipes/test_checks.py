@@ -161,3 +161,23 @@ def test_a_judge_that_cannot_rank_is_named_beside_the_topology() -> None:
     (line,) = str(caught.value).splitlines()
     assert "rewards.topology.kind" in line
     assert "rewards.judge of kind python only compares two" in line
+
+
+CHAT = "rewards.judge={kind: chat, endpoint: {base_url: 'http://judge/v1', model: m, price_per_million_in: %s}}"
+
+
+@pytest.mark.parametrize(
+    ("judge", "budget", "faults"),
+    [
+        (CHAT % 2.5, "{tokens_per_run: 9, cost_per_step: 1.5}", set()),
+        (CHAT % 0, "{tokens_per_run: 9, cost_per_step: 1.5}", {"rewards.budget.cost_per_step"}),
+        ("rewards.judge={kind: python, target: a:b}", "{tokens_per_step: 9}", {"rewards.budget.tokens_per_step"}),
+        ("rewards.judge.max_model_len=1024", "{tokens_per_step: 9}", set()),
+    ],
+)
+def test_a_budget_that_nothing_is_counted_against_is_refused(judge: str, budget: str, faults: set[str]) -> None:
+    overrides = [judge, f"rewards.budget={budget}"]
+    if faults:
+        assert keys(*overrides) == faults
+    else:
+        load_recipe(FULL, overrides)

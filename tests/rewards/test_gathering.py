@@ -75,3 +75,19 @@ async def test_a_bug_reaches_all_who_wait_and_giving_up_takes_nothing_from_the_o
     assert (await gatherer.join("q", texts("bb"), 2)).rewards == [2.0]
     with pytest.raises(asyncio.CancelledError):
         await gone
+
+
+async def test_an_answer_that_is_asked_about_again_is_no_second_one() -> None:
+    scorer = Scorer()
+    gatherer = Gatherer(scorer, deadline_s=0.05)
+    lost = asyncio.create_task(gatherer.join("p", texts("a"), 2, ids=["1"]))
+    await asyncio.sleep(0)
+    lost.cancel()
+    again = asyncio.create_task(gatherer.join("p", texts("a"), 2, ids=["1"]))
+    await asyncio.sleep(0)
+    other = await gatherer.join("p", texts("bb"), 2, ids=["2"])
+    late = await gatherer.join("p", texts("a"), 2, ids=["1"])  # after the group was scored
+    assert ((await again).rewards, other.rewards, late.rewards) == ([1.0], [2.0], [1.0])
+    assert scorer.groups == [["a", "bb"]]
+    await asyncio.sleep(0.1)
+    assert gatherer._known == {}
