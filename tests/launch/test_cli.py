@@ -47,7 +47,10 @@ def test_version_and_help() -> None:
     assert (version.returncode, version.stdout.count(".")) == (0, 2)
     shown = podium("--help")
     assert shown.returncode == 0
-    for command in ("check", "doctor", "train", "eval", "export", "pairs", "rank", "simulate", "report", "schema"):
+    for command in (
+        *("check", "doctor", "train", "eval", "export", "pairs", "rank", "simulate", "report", "schema"),
+        *("serve", "score", "rejudge"),
+    ):
         assert command in shown.stdout
 
 
