@@ -154,10 +154,11 @@ class Chat:
         )
         votes = [vote for vote, _ in replies if not isinstance(vote, JudgeFailure)]
         if not votes:
-            self._failed[question] = self._failed.get(question, 0) + 1
-            while len(self._failed) > MAX_FAILED:
-                self._failed.popitem(last=False)
             failures = [failure for failure, _ in replies if isinstance(failure, JudgeFailure)]
+            if any(failure.cause in ("bad_reply", "empty") for failure in failures):
+                self._failed[question] = self._failed.get(question, 0) + 1
+                while len(self._failed) > MAX_FAILED:
+                    self._failed.popitem(last=False)
             worst = max(failures, key=lambda failure: (failure.retryable, failure.retry_after_s or 0.0))
             worst.tokens_in, worst.tokens_out, worst.cost = spent.tokens_in, spent.tokens_out, spent.cost
             raise worst
@@ -183,7 +184,7 @@ def build_chat(config: ChatJudge, completer: Completer, *, seed: int, base_dir: 
         kind=config.verdict,
         criteria=config.criteria,
         votes=config.votes,
-        majority=config.merge_votes == "majority",
+        majority=config.votes > 1 and config.merge_votes == "majority",
         seed=seed,
     )
 
