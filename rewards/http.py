@@ -29,9 +29,9 @@ from rewards.errors import RunStopped, UserError
 from rewards.gathering import Gathered, Gatherer, group_key
 from rewards.http_door import Door, ServeLimits
 from rewards.http_metrics import ServiceMetrics
+from rewards.http_types import ERRORS, CompareRequest, GatherRequest, ScoreRequest, VerdictReply, whole_number
 from rewards.ledger import Ledger
-from rewards.strict import StrictModel
-from rewards.texts import MAX_GROUP, ChatMessage, GroupOfTexts, Text, as_prompt, score_texts
+from rewards.texts import GroupOfTexts, Text, as_prompt, score_texts
 from rewards.types import Candidate, GroupScore, GroupSink, VerdictKind
 
 SHOWN = 300
@@ -58,72 +58,6 @@ class Served:
     needed_fields: Sequence[str] = ()
 
 
-class ScoreRequest(GroupOfTexts):
-    """A prompt and its answers, to be ranked against each other."""
-
-    matches: bool = True
-    """Send the match log along."""
-
-
-def _whole(value: Any) -> Any:
-    """6.0 is an integer to JSON."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-class GatherRequest(GroupOfTexts):
-    """Some answers of a group; the service waits until all `group_size` have come, from whatever process."""
-
-    candidates: Annotated[list[Text], Field(min_length=1, max_length=MAX_GROUP)]
-    group_size: Annotated[int, Field(ge=2, le=MAX_GROUP), BeforeValidator(_whole)]
-    group: Text | None = None
-    """Whose group it is; default: all answers to the same prompt. Give it where one prompt has several groups."""
-    ids: Annotated[list[Text], Field(max_length=MAX_GROUP)] | None = None
-    """Of the answers, one each, so that a request that is sent again brings no second copy of them."""
-
-
-class CompareRequest(StrictModel):
-    """Two answers, shown to the judge in this order."""
-
-    prompt: Text | Annotated[list[ChatMessage], Field(min_length=1, max_length=1024)]
-    first: Text
-    second: Text
-    fields: Annotated[dict[Text, Text], Field(max_length=1024)] = Field(default_factory=dict)
-
-
-class VerdictReply(StrictModel):
-    """`value` is seen from the answer shown first; null exactly when `failure` names a cause."""
-
-    value: float | None
-    kind: VerdictKind
-    failure: str | None
-    reason: str
-    judge: str
-    latency_s: float
-    tokens_in: int
-    tokens_out: int
-    cost: float
-    attempts: int
-
-
-class ErrorReply(StrictModel):
-    error: str
-
-
-_REASONS = {
-    400: "no JSON, or cut short",
-    401: "no valid bearer token",
-    408: "the body came too slowly",
-    413: "the body is too large",
-    422: "the input is at fault",
-    429: "too many requests at work",
-    503: "the service is closing, or the judge is down",
-    504: "the deadline has passed",
-}
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorReply, "description": reason} for status, reason in _REASONS.items()
-}
-
-
 def create_app(served: Served, *, limits: ServeLimits = ServeLimits(), token: str | None = None) -> Door:
     """The ASGI app.
 
@@ -139,9 +73,9 @@ def create_app(served: Served, *, limits: ServeLimits = ServeLimits(), token: st
         exception_handlers=_HANDLERS,
     )
     door = Door(app, limits=limits, token=token, on_done=lambda *done: metrics.on_done(*done))
-    metrics = ServiceMetrics(served.ledger, lambda: door.at_work)
+    metrics = ServiceMetrics(served.ledger, lambda: door.at_work, lambda: door.gathering)
 
-    async def score_whole(group: GroupOfTexts) -> GroupScore:
+    async def scorewhole_number(group: GroupOfTexts) -> GroupScore:
         sink = served.new_sink()
         try:
             (scored,) = await score_texts(sink, [group])
@@ -152,7 +86,7 @@ def create_app(served: Served, *, limits: ServeLimits = ServeLimits(), token: st
     async def score(group: ScoreRequest) -> Response:
         """Rank the answers to one prompt against each other."""
         _check_fields(group, served.needed_fields)
-        scored = await score_whole(group)
+        scored = await scorewhole_number(group)
         return JSONResponse(asdict(scored if group.matches else replace(scored, matches=(), rankings=())))
 
     # The largest group is this service's, and its schema is to say so.
@@ -160,7 +94,7 @@ def create_app(served: Served, *, limits: ServeLimits = ServeLimits(), token: st
     score.__annotations__["group"] = create_model("ScoreRequest", __base__=ScoreRequest, candidates=(candidates, ...))
     app.post("/v1/groups/score", responses=ERRORS, response_model=GroupScore, dependencies=bearer)(score)
 
-    gatherer = Gatherer(score_whole, deadline_s=limits.gather_deadline_s)
+    gatherer = Gatherer(scorewhole_number, deadline_s=limits.gather_deadline_s)
 
     async def gather(members: GatherRequest) -> Response:
         """Bring some answers of a group, and wait for their rewards until the group is whole."""
@@ -171,7 +105,7 @@ def create_app(served: Served, *, limits: ServeLimits = ServeLimits(), token: st
         return JSONResponse(asdict(await gatherer.join(key, members, members.group_size, ids=members.ids)))
 
     some = Annotated[list[Text], Field(min_length=1, max_length=limits.max_group)]
-    most = Annotated[int, Field(ge=2, le=limits.max_group), BeforeValidator(_whole)]
+    most = Annotated[int, Field(ge=2, le=limits.max_group), BeforeValidator(whole_number)]
     gather.__annotations__["members"] = create_model(
         "GatherRequest", __base__=GatherRequest, candidates=(some, ...), group_size=(most, ...)
     )
