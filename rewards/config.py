@@ -6,9 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rewards.aggregator_config import AggregatorConfig, EmpiricalBayes
+from rewards.aggregator_config import AggregatorConfig, EmpiricalBayes, TrueSkill
 from rewards.gate_config import GateConfig
-from rewards.judge_config import JudgeConfig, is_symmetric, verdict_of
+from rewards.judge_config import JudgeConfig, PanelJudge, is_symmetric, verdict_of
 from rewards.strict import ImportPath, StrictModel
 from rewards.topology_config import Adaptive, KWise, RoundRobin, TopologyConfig
 from rewards.types import Merge, Orders
@@ -105,6 +105,16 @@ class TournamentRewards(StrictModel):
             raise ValueError("close_margin: state what is close in the units of this judge's scores")
         if self.close_margin is not None and kind == "probability" and self.close_margin > 0.5:
             raise ValueError("close_margin: a probability is at most 0.5 away from one half; `both` asks always")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_are_counted(self) -> Self:
+        if isinstance(self.aggregator, TrueSkill) and isinstance(self.judge, PanelJudge):
+            weights = {member.weight for member in self.judge.members}
+            if self.judge.reputation is not None or weights != {1.0}:
+                raise ValueError(
+                    "aggregator: trueskill counts every verdict once, and this panel weighs them; choose another"
+                )
         return self
 
     @model_validator(mode="after")

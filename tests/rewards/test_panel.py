@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from rewards.arena import PANEL, Arena
 from rewards.calibration import Calibration, KnownPair, load_pairs
@@ -176,6 +177,19 @@ async def test_outside_an_arena_there_is_one_merged_verdict() -> None:
     ranked = panel(Ranker("a"), Ranker("b", higher_wins), weights=(1.0, 2.0))
     assert isinstance(ranked, RankingPanel)
     assert (await ranked.rank(PROMPT, [zero, one])).places == (1, 0)
+
+
+def test_an_aggregator_without_weights_is_refused_for_weighted_panels() -> None:
+    def config(**keys: object) -> None:
+        members = [{"judge": PYTHON, "weight": keys.pop("weight", 1.0)}, {"judge": PYTHON, "name": "b"}]
+        TournamentRewards.model_validate(
+            {"judge": {"kind": "panel", "members": tuple(members), **keys}, "aggregator": {"kind": "trueskill"}}
+        )
+
+    config()
+    for keys in ({"weight": 2.0}, {"reputation": {}}):
+        with pytest.raises(ValidationError, match="trueskill counts every verdict once"):
+            config(**keys)
 
 
 async def test_names_differ_and_members_are_closed() -> None:
