@@ -72,6 +72,9 @@ def check_recipe(loaded: LoadedRecipe, machine: Machine | None = None) -> Plan:
     faults += _plugin_faults(loaded)
     faults += _calibration(loaded)
     faults += [loaded.fault(path, rule) for path, rule in _device_faults(recipe, device, machine, address)]
+    cache = recipe.rewards.cache if isinstance(recipe.rewards, TournamentRewards) else False
+    if isinstance(cache, str) and os.path.isdir(cache):
+        faults.append(loaded.fault(("rewards", "cache"), "is a folder; name a file in it"))
     faults += storage_fault(loaded)
     sft = None
     if recipe.sft is not None and policy is not None:

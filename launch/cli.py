@@ -401,14 +401,23 @@ def serve(
     max_group: Annotated[int, typer.Option(min=2, help="Answers in a group.")] = 64,
     max_requests: Annotated[int, typer.Option(min=1, help="At work at once; more get 429.")] = 64,
     deadline_s: Annotated[float, typer.Option(min=0.1, help="Of a request.")] = 600.0,
+    gather_deadline_s: Annotated[
+        float, typer.Option(min=0.01, help="How long the first of a gathered group waits for the last.")
+    ] = 150.0,
     overrides: Overrides = None,
 ) -> None:
-    """Serve the rewards of RECIPE over HTTP: POST /v1/groups/score, POST /v1/compare, /healthz, /metrics, /docs."""
+    """Serve the rewards of RECIPE over HTTP: POST /v1/groups/score, /v1/groups/gather, /v1/compare; GET /docs."""
     from launch.serve import serve as serve_recipe
     from recipes.reward import load_rewards
     from rewards.http_door import ServeLimits
 
-    limits = ServeLimits(int(max_body_mib * 2**20), max_group, max_requests, deadline_s)
+    limits = ServeLimits(
+        max_body_bytes=int(max_body_mib * 2**20),
+        max_group=max_group,
+        max_requests=max_requests,
+        deadline_s=deadline_s,
+        gather_deadline_s=gather_deadline_s,
+    )
     loaded = load_rewards(recipe, overrides or ())
     serve_recipe(
         loaded, host=host, port=port, token_env=token_env, limits=limits, say=lambda text: typer.echo(text, err=True)

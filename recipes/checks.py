@@ -14,6 +14,7 @@ from recipes.sft_checks import sft_faults
 from rewards.config import ScorerRewards, TournamentRewards
 from rewards.gate_config import LengthGate, gate_fields, gate_name
 from rewards.judge_config import (
+    ChatJudge,
     EmbeddingJudge,
     JudgeConfig,
     LikelihoodJudge,
@@ -24,6 +25,7 @@ from rewards.judge_config import (
     SingleJudge,
     VerdictTokensJudge,
     can_rank,
+    single_judges,
 )
 from rewards.program_config import reference_field
 from rewards.scorer_config import ItemRankScorer
@@ -204,6 +206,27 @@ def prior(recipe: Recipe) -> Iterator[Fault]:
             yield ("rewards", "topology", key), rule
 
 
+def budgets(recipe: Recipe) -> Iterator[Fault]:
+    """A budget of something that no judge of the recipe ever reports would hold nothing back."""
+    rewards = recipe.rewards
+    if not isinstance(rewards, TournamentRewards):
+        return
+    judges = single_judges(rewards.judge)
+    counts_tokens = any(isinstance(judge, ChatJudge | VerdictTokensJudge) for judge in judges)
+    has_price = any(isinstance(judge, ChatJudge) and judge.endpoint.has_price for judge in judges)
+    for unit, holds, rule in (
+        ("tokens", counts_tokens, "none of the judges counts tokens; bound the calls instead"),
+        (
+            "cost",
+            has_price,
+            "none of the judges has a price; give endpoint.price_per_million_in and _out of a chat judge",
+        ),
+    ):
+        for key in (f"{unit}_per_step", f"{unit}_per_run"):
+            if getattr(rewards.budget, key) is not None and not holds:
+                yield ("rewards", "budget", key), rule
+
+
 def _members(judge: JudgeConfig, path: KeyPath) -> Iterator[tuple[KeyPath, SingleJudge]]:
     """The judge, or the members of a panel, with the key of each."""
     if not isinstance(judge, PanelJudge):
@@ -323,6 +346,7 @@ CHECKS: tuple[Callable[[Recipe], Iterator[Fault]], ...] = (
     devices,
     judging,
     prior,
+    budgets,
     fields,
     scoring,
     sft_faults,

@@ -156,7 +156,7 @@ class Caller:
             None if said is None else said.places,
             judge.name,
             None if failure is None else failure.cause,
-            reason=said.reason if failure is None and said is not None else failure.detail if failure else "",
+            reason=said.reason if said is not None else failure.detail if failure is not None else "",
             latency_s=answer.latency_of(said),
             tokens_in=answer.tokens_in,
             tokens_out=answer.tokens_out,
@@ -194,17 +194,16 @@ class Caller:
         """Attempt after attempt; what each took is summed up."""
         answer = _Answer[Reply](None, None)
         while True:
-            started_s = time.perf_counter()
             try:
                 reply = await self._attempt(attempt, answer, characters)
                 if reply is None:
                     return None
                 self._outage.replied()
                 check(reply)
-                answer.ended(reply, None, time.perf_counter() - started_s)
+                answer.ended(reply, None)
                 break
             except JudgeFailure as failure:
-                answer.ended(None, failure, time.perf_counter() - started_s)
+                answer.ended(None, failure)
                 self._outage.failed(failure, time.monotonic())
                 is_last = answer.attempts >= self._limits.max_attempts and not self._outage.is_down
                 if is_last or not failure.retryable:
@@ -229,6 +228,7 @@ class Caller:
                 if self._purse is not None and not self._purse.may_ask() and answer.attempts == 0:
                     took = 0
                     return None
+                answer.started_s = time.perf_counter()
                 deadline = asyncio.timeout(self._limits.timeout_s)
                 try:
                     with self._purse.asking() if self._purse is not None else nullcontext():
@@ -255,14 +255,17 @@ class _Answer(Generic[Reply]):
 
     reply: Reply | None
     failure: JudgeFailure | None
+    started_s: float = 0.0
+    """Of the last attempt, once its turn had come."""
     latency_s: float = 0.0
     attempts: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     cost: float = 0.0
 
-    def ended(self, reply: Reply | None, failure: JudgeFailure | None, latency_s: float) -> None:
-        self.reply, self.failure, self.latency_s = reply, failure, latency_s
+    def ended(self, reply: Reply | None, failure: JudgeFailure | None) -> None:
+        self.reply, self.failure = reply, failure
+        self.latency_s = time.perf_counter() - self.started_s
         self.attempts += 1
         took = reply if reply is not None else failure
         assert took is not None

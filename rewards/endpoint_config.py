@@ -44,6 +44,10 @@ class EndpointConfig(StrictModel):
     timeout_s: Annotated[float, Field(gt=0, le=86400)] | None = None
     """Deadline of one request. None: only that of the judge call, `rewards.calls.timeout_s`, which covers all votes."""
 
+    @property
+    def has_price(self) -> bool:
+        return self.price_per_million_in > 0 or self.price_per_million_out > 0
+
     @model_validator(mode="after")
     def _ours_stay_ours(self) -> Self:
         if taken := sorted(OUR_KEYS & set(self.body)):

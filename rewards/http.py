@@ -1,6 +1,8 @@
 """The reward service over HTTP: a thin FastAPI shell around sinks and a caller that somebody else made.
 
 POST /v1/groups/score   prompt and answers --> a sink of its own --> GroupScore      one batch per request
+POST /v1/groups/gather  some answers of a group --> wait for the others --> their rewards      (rewards/gathering.py)
+POST /v1/openrlhf       the same in the words of OpenRLHF's remote reward client
 POST /v1/compare        prompt and two answers --> one judge call --> verdict
 GET  /healthz  /metrics  /openapi.json  /docs
 
@@ -9,6 +11,7 @@ Sinks share judge, limiter, cache and ledger; requests share nothing else. Error
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Protocol
@@ -17,16 +20,18 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPBearer
-from pydantic import Field, create_model
+from pydantic import BeforeValidator, Field, create_model
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from rewards.adapters.openrlhf import RemoteRewardReply, RemoteRewardRequest, remote_reply
 from rewards.calling import Caller
 from rewards.errors import RunStopped, UserError
+from rewards.gathering import Gathered, Gatherer, group_key
 from rewards.http_door import Door, ServeLimits
 from rewards.http_metrics import ServiceMetrics
+from rewards.http_types import ERRORS, CompareRequest, GatherRequest, ScoreRequest, VerdictReply, whole_number
 from rewards.ledger import Ledger
-from rewards.strict import StrictModel
-from rewards.texts import ChatMessage, GroupOfTexts, Text, as_prompt, score_texts
+from rewards.texts import GroupOfTexts, Text, as_prompt, score_texts
 from rewards.types import Candidate, GroupScore, GroupSink, VerdictKind
 
 SHOWN = 300
@@ -53,56 +58,6 @@ class Served:
     needed_fields: Sequence[str] = ()
 
 
-class ScoreRequest(GroupOfTexts):
-    """A prompt and its answers, to be ranked against each other."""
-
-    matches: bool = True
-    """Send the match log along."""
-
-
-class CompareRequest(StrictModel):
-    """Two answers, shown to the judge in this order."""
-
-    prompt: Text | Annotated[list[ChatMessage], Field(min_length=1, max_length=1024)]
-    first: Text
-    second: Text
-    fields: Annotated[dict[Text, Text], Field(max_length=1024)] = Field(default_factory=dict)
-
-
-class VerdictReply(StrictModel):
-    """`value` is seen from the answer shown first; null exactly when `failure` names a cause."""
-
-    value: float | None
-    kind: VerdictKind
-    failure: str | None
-    reason: str
-    judge: str
-    latency_s: float
-    tokens_in: int
-    tokens_out: int
-    cost: float
-    attempts: int
-
-
-class ErrorReply(StrictModel):
-    error: str
-
-
-_REASONS = {
-    400: "no JSON, or cut short",
-    401: "no valid bearer token",
-    408: "the body came too slowly",
-    413: "the body is too large",
-    422: "the input is at fault",
-    429: "too many requests at work",
-    503: "the service is closing, or the judge is down",
-    504: "the deadline has passed",
-}
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorReply, "description": reason} for status, reason in _REASONS.items()
-}
-
-
 def create_app(served: Served, *, limits: ServeLimits = ServeLimits(), token: str | None = None) -> Door:
     """The ASGI app.
 
@@ -118,22 +73,57 @@ def create_app(served: Served, *, limits: ServeLimits = ServeLimits(), token: st
         exception_handlers=_HANDLERS,
     )
     door = Door(app, limits=limits, token=token, on_done=lambda *done: metrics.on_done(*done))
-    metrics = ServiceMetrics(served.ledger, lambda: door.at_work)
+    metrics = ServiceMetrics(served.ledger, lambda: door.at_work, lambda: door.gathering)
 
-    async def score(group: ScoreRequest) -> Response:
-        """Rank the answers to one prompt against each other."""
-        _check_fields(group, served.needed_fields)
+    async def scorewhole_number(group: GroupOfTexts) -> GroupScore:
         sink = served.new_sink()
         try:
             (scored,) = await score_texts(sink, [group])
         finally:
             await sink.stop()
+        return scored
+
+    async def score(group: ScoreRequest) -> Response:
+        """Rank the answers to one prompt against each other."""
+        _check_fields(group, served.needed_fields)
+        scored = await scorewhole_number(group)
         return JSONResponse(asdict(scored if group.matches else replace(scored, matches=(), rankings=())))
 
     # The largest group is this service's, and its schema is to say so.
     candidates = Annotated[list[Text], Field(min_length=2, max_length=limits.max_group)]
     score.__annotations__["group"] = create_model("ScoreRequest", __base__=ScoreRequest, candidates=(candidates, ...))
     app.post("/v1/groups/score", responses=ERRORS, response_model=GroupScore, dependencies=bearer)(score)
+
+    gatherer = Gatherer(scorewhole_number, deadline_s=limits.gather_deadline_s)
+
+    async def gather(members: GatherRequest) -> Response:
+        """Bring some answers of a group, and wait for their rewards until the group is whole."""
+        _check_fields(members, served.needed_fields)
+        if members.ids is not None and len(members.ids) != len(members.candidates):
+            raise HTTPException(422, "ids: must be as many as the candidates")
+        key = group_key(members.model_dump_json(include={"prompt", "fields"}), members.group)
+        return JSONResponse(asdict(await gatherer.join(key, members, members.group_size, ids=members.ids)))
+
+    some = Annotated[list[Text], Field(min_length=1, max_length=limits.max_group)]
+    most = Annotated[int, Field(ge=2, le=limits.max_group), BeforeValidator(whole_number)]
+    gather.__annotations__["members"] = create_model(
+        "GatherRequest", __base__=GatherRequest, candidates=(some, ...), group_size=(most, ...)
+    )
+    app.post("/v1/groups/gather", responses=ERRORS, response_model=Gathered, dependencies=bearer)(gather)
+
+    async def remote_reward(asked: RemoteRewardRequest, group_size: int) -> Response:
+        """What OpenRLHF's `--reward.remote_url` asks: queries (prompt and answer in one), prompts and labels."""
+        members = [one.members(served.needed_fields) for one in asked.split()]
+        gathered = await asyncio.gather(
+            *(
+                gatherer.join(group_key(one.model_dump_json(include={"prompt"}), None), one, group_size)
+                for one in members
+            )
+        )
+        return JSONResponse(remote_reply(gathered))
+
+    remote_reward.__annotations__["group_size"] = most
+    app.post("/v1/openrlhf", responses=ERRORS, response_model=RemoteRewardReply, dependencies=bearer)(remote_reward)
 
     @app.post("/v1/compare", responses=ERRORS, response_model=VerdictReply, dependencies=bearer)
     async def compare(pair: CompareRequest) -> Response:

@@ -1,6 +1,7 @@
 """The door of the HTTP service: who may come in, how many at once, how much they may bring, how long they may stay.
 
 request --token?--> 401    --closing?--> 503    --full?--> 429    --too large?--> 413    --too slow?--> 408, 504
+                    (Bearer, or the password of Basic, for clients that can only put it into the address)
         --> the whole body is read, then the app is called; nothing of a request that was turned away reaches it
 
 Plain ASGI, so that limits hold before anything is parsed, also for bodies that do not say how long they are.
@@ -9,6 +10,8 @@ Plain ASGI, so that limits hold before anything is parsed, also for bodies that 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import hmac
 import json
 import time
@@ -23,6 +26,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN_PATHS = frozenset({"/healthz", "/openapi.json", "/docs", "/docs/oauth2-redirect"})
 """What anybody may read."""
+GATHERING_PATHS = frozenset({"/v1/groups/gather", "/v1/openrlhf"})
+"""Where requests wait for each other: they must not fill the places of those who work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,10 @@ class ServeLimits:
     """At work at once; more are asked to come again."""
     deadline_s: float = 600.0
     """Of a whole request."""
+    max_gathering: int = 4096
+    """Requests that wait for the rest of their groups, or for its scores."""
+    gather_deadline_s: float = 150.0
+    """How long the first member of a group waits for the last; OpenRLHF's client gives up after 180 s."""
     body_deadline_s: float = 30.0
     retry_after_s: int = 1
 
@@ -63,6 +72,7 @@ class Door:
         on_done: Callable[[str, int, float], None] = lambda path, status, seconds: None,
     ) -> None:
         self.at_work = 0
+        self.gathering = 0
         self.is_closing = False
         self._app = app
         self._limits = limits
@@ -98,9 +108,14 @@ class Door:
         come_again = (("retry-after", str(self._limits.retry_after_s)),)
         if self.is_closing:
             raise _Refusal(503, "the service is closing", come_again)
-        if self.at_work >= self._limits.max_requests:
-            raise _Refusal(429, f"{self.at_work} requests are at work already; come again", come_again)
-        self.at_work += 1
+        gathers = scope["path"] in GATHERING_PATHS
+        there, most = (
+            (self.gathering, self._limits.max_gathering) if gathers else (self.at_work, self._limits.max_requests)
+        )
+        if there >= most:
+            raise _Refusal(429, f"{there} requests are at work already; come again", come_again)
+        self.at_work += not gathers
+        self.gathering += gathers
         try:
             body = await self._body(headers, receive)
             answered = False
@@ -121,14 +136,17 @@ class Door:
                     raise
                 raise _Refusal(504, f"no answer within {self._limits.deadline_s:g} s; send less at once") from None
         finally:
-            self.at_work -= 1
+            self.at_work -= not gathers
+            self.gathering -= gathers
 
     def _check_token(self, headers: dict[bytes, bytes]) -> None:
         if self._token is None:
             return
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() == b"basic":
+            given = _password(given)
         # Compared whatever the scheme, so that the time tells nothing.
-        if not (hmac.compare_digest(given.strip(), self._token) and scheme.lower() == b"bearer"):
+        if not (hmac.compare_digest(given.strip(), self._token) and scheme.lower() in (b"bearer", b"basic")):
             raise _Refusal(401, "a valid bearer token is needed", (("www-authenticate", "Bearer"),))
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
@@ -157,6 +175,13 @@ class Door:
         except TimeoutError:
             closes = (("connection", "close"),)
             raise _Refusal(408, f"the body was not whole within {self._limits.body_deadline_s:g} s", closes) from None
+
+
+def _password(given: bytes) -> bytes:
+    try:
+        return base64.b64decode(given, validate=True).partition(b":")[2]
+    except binascii.Error:
+        return b""
 
 
 async def _refuse(refusal: _Refusal, send: Send) -> None:

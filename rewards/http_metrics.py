@@ -10,7 +10,16 @@ from prometheus_client.registry import Collector
 
 from rewards.ledger import Ledger
 
-KNOWN_PATHS = ("/v1/groups/score", "/v1/compare", "/healthz", "/metrics", "/openapi.json", "/docs")
+KNOWN_PATHS = (
+    "/v1/groups/score",
+    "/v1/groups/gather",
+    "/v1/openrlhf",
+    "/v1/compare",
+    "/healthz",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+)
 """Others are counted together: a stranger's paths must not become labels."""
 
 
@@ -18,10 +27,10 @@ class ServiceMetrics:
     """A registry of its own, so that two services in one process do not meet.
 
     Args:
-        at_work: requests at work now.
+        at_work: requests at work now. gathering: those that wait for the rest of a group, or for its scores.
     """
 
-    def __init__(self, ledger: Ledger, at_work: Callable[[], int]) -> None:
+    def __init__(self, ledger: Ledger, at_work: Callable[[], int], gathering: Callable[[], int]) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "podium_requests", "Requests by path and status.", ("path", "status"), registry=self._registry
@@ -34,6 +43,8 @@ class ServiceMetrics:
             registry=self._registry,
         )
         Gauge("podium_requests_at_work", "Requests at work.", registry=self._registry).set_function(at_work)
+        waiting = Gauge("podium_requests_gathering", "Requests that wait for their groups.", registry=self._registry)
+        waiting.set_function(gathering)
         self._registry.register(_Ledger(ledger))
 
     def on_done(self, path: str, status: int, seconds: float) -> None:

@@ -45,6 +45,30 @@ def test_the_summary_says_what_happened(run: RunDir) -> None:
     assert (run.path / summary["final_checkpoint"]).is_dir()
 
 
+def test_the_ledger_counts_every_call_and_the_cache_keeps_its_verdict(run: RunDir) -> None:
+    summary = run.summary()
+    assert summary is not None
+    (training,), (heldout,) = (summary["judges"][purpose].values() for purpose in ("training", "heldout"))
+    assert training["num_calls"] == 3 * 2 * 6 * 2
+    assert training["num_calls"] + heldout["num_calls"] == summary["judge_calls"]
+    assert training["latency_p95_s"] >= training["latency_p50_s"] > 0.0
+    assert sum(row["judge/num_cached"] for row in run.metrics()) == training["num_cached"]
+    (kept,) = json.loads((run.path / "judge_ledger.json").read_text())["training"].values()
+    assert kept["num_calls"] == training["num_calls"]
+    done = subprocess.run(
+        podium("rejudge", str(run.path), "--reward", str(run.path / "recipe.json"), "--json"),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    again = json.loads(done.stdout)
+    assert again["num_calls"] == again["num_cached"] == training["num_calls"]
+    assert again["flip_rate"]["value"] == 0.0
+    assert again["kendall_tau"]["value"] == 1.0
+
+
 def test_wandb_wrote_offline(run: RunDir) -> None:
     assert list((run.path / "wandb").glob("**/*.wandb"))
 

@@ -48,17 +48,8 @@ def test_version_and_help() -> None:
     shown = podium("--help")
     assert shown.returncode == 0
     for command in (
-        "check",
-        "doctor",
-        "train",
-        "sft",
-        "eval",
-        "export",
-        "pairs",
-        "rank",
-        "simulate",
-        "report",
-        "schema",
+        *("check", "doctor", "train", "sft", "eval", "export", "pairs", "rank", "simulate", "report", "schema"),
+        *("serve", "score", "rejudge"),
     ):
         assert command in shown.stdout
 

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from recipes.load import dump_resolved, load_recipe
 from recipes.messages import RecipeError
 from recipes.schema import Recipe
-from rl.config import ObjectiveConfig
 
 FULL = Path(__file__).parent / "data" / "full.yaml"
 """300 + 48 tokens, 6 prompts x 8 rollouts, single elimination by anchor, both orders: 6 x 14 x 2 = 168 calls a step."""
@@ -205,8 +204,27 @@ def test_stale_rollouts_need_engines_beside_the_learner() -> None:
     assert "rl.staleness" not in keys("launch.device=cpu", *colocated)
 
 
-@pytest.mark.skipif("off_policy" not in ObjectiveConfig.model_fields, reason="the corrections are built beside this")
 def test_stale_rollouts_need_a_loss_that_knows_whose_they_are() -> None:
     assert "rl.objective.off_policy.weight" in keys(*STALE)
     for cure in (CORRECTED, "rl.objective.old_logprobs=bypass"):
         assert load_recipe(FULL, [*STALE, cure]).recipe.rl.staleness == 1
+
+
+CHAT = "rewards.judge={kind: chat, endpoint: {base_url: 'http://judge/v1', model: m, price_per_million_in: %s}}"
+
+
+@pytest.mark.parametrize(
+    ("judge", "budget", "faults"),
+    [
+        (CHAT % 2.5, "{tokens_per_run: 9, cost_per_step: 1.5}", set()),
+        (CHAT % 0, "{tokens_per_run: 9, cost_per_step: 1.5}", {"rewards.budget.cost_per_step"}),
+        ("rewards.judge={kind: python, target: a:b}", "{tokens_per_step: 9}", {"rewards.budget.tokens_per_step"}),
+        ("rewards.judge.max_model_len=1024", "{tokens_per_step: 9}", set()),
+    ],
+)
+def test_a_budget_that_nothing_is_counted_against_is_refused(judge: str, budget: str, faults: set[str]) -> None:
+    overrides = [judge, f"rewards.budget={budget}"]
+    if faults:
+        assert keys(*overrides) == faults
+    else:
+        load_recipe(FULL, overrides)

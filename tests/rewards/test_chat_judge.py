@@ -265,3 +265,9 @@ async def test_the_judge_closes_its_completer() -> None:
     completer = FakeCompleter(longer_is_better)
     await judge(completer).close()
     assert completer.num_closed == 1
+
+
+async def test_a_bad_reply_is_paid_for() -> None:
+    with pytest.raises(JudgeFailure, match="bad_reply") as caught:
+        await compare(saying(Completion("no verdict", 7, 2, 0.5), Completion("none", 7, 3, 0.25)), votes=2)
+    assert (caught.value.tokens_in, caught.value.tokens_out, caught.value.cost) == (14, 5, 0.75)

@@ -116,7 +116,7 @@ def test_health_metrics_and_openapi(client: httpx.Client) -> None:
     series = [line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
     assert len(series) == len(set(series))
     paths = client.get("/openapi.json").json()["paths"]
-    assert set(paths) == {SCORE, COMPARE, "/healthz", "/metrics"}
+    assert set(paths) == {SCORE, COMPARE, "/v1/groups/gather", "/v1/openrlhf", "/healthz", "/metrics"}
     assert {"200", "401", "413", "422", "429", "503", "504"} <= paths[SCORE]["post"]["responses"].keys()
 
 

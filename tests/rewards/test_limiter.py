@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewards.arena import Arena
+from rewards.config import CallLimits
 from rewards.limiter import BURST_S, Bucket, LocalLimiter, Throttle
 from rewards.limiter_queues import LimiterQueues, Rates
+from tests.rewards.test_arena import KEY, FakeJudge, add_all, config
 
 
 def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
@@ -95,6 +99,20 @@ async def test_the_first_in_line_waits_for_the_clock() -> None:
     for _ in range(510):
         limiter.give_back(await limiter.take(0, lease_s=1.0), 0)
     assert loop.time() - start_s >= 0.09
+
+
+async def test_a_calls_latency_is_the_judges_and_not_the_queues() -> None:
+    async def compare(first: int, second: int) -> float:
+        await asyncio.sleep(0.01)
+        return float(first < second)
+
+    arena = Arena(config(calls=CallLimits(max_concurrency=1)), FakeJudge(compare))
+    started_s = time.perf_counter()
+    await add_all(arena, 4)
+    calls = [call for match in (await arena.scores())[KEY].matches for call in match.calls]
+    wall_s = time.perf_counter() - started_s
+    assert len(calls) == 12
+    assert sum(call.verdict.latency_s for call in calls) <= wall_s, "one at a time: no two can overlap"
 
 
 # --- queues by name, for callers that may die ---------------------------------------------------------------------
