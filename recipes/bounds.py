@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rewards.config import RewardsConfig, TournamentRewards
-from rewards.judge_config import JudgeConfig, PanelJudge, is_symmetric, single_judges, verdict_of
+from rewards.judge_config import ChatJudge, JudgeConfig, PanelJudge, is_symmetric, single_judges, verdict_of
 from rewards.topologies import build_topology
 from rewards.topology_config import Adaptive, KWise
 from rewards.types import VerdictKind
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class JudgeCalls:
-    """Upper bounds; `audit` calls go to the second judge and are not in the others."""
+    """Upper bounds; `audit` calls go to the second judge and are not in the others. votes: requests behind one call of
+    a chat judge, at most."""
 
     per_group: int
     per_step: int
@@ -29,6 +30,7 @@ class JudgeCalls:
     num_evaluations: int
     per_run: int
     audit: int
+    votes: int = 1
 
 
 def verdict_kind(rewards: TournamentRewards) -> VerdictKind:
@@ -67,6 +69,11 @@ def calls_per_step(rewards: RewardsConfig, group_size: int, num_groups: int) -> 
     return most
 
 
+def most_votes(judge: JudgeConfig) -> int:
+    """Requests behind one call, at most."""
+    return max(one.votes if isinstance(one, ChatJudge) else 1 for one in single_judges(judge))
+
+
 def calibration_calls(judge: JudgeConfig) -> int:
     """Calls about known pairs for each group, at most; a group's budget knows nothing of them."""
     if not isinstance(judge, PanelJudge) or judge.reputation is None or judge.reputation.calibration is None:
@@ -102,4 +109,5 @@ def judge_calls(recipe: Recipe) -> JudgeCalls:
         num_evaluations=times,
         per_run=_least(per_step * recipe.rl.num_steps, per_run) + per_evaluation * times,
         audit=games * calls_in(True, audit) if audit else 0,
+        votes=most_votes(recipe.rewards.judge) if isinstance(recipe.rewards, TournamentRewards) else 1,
     )

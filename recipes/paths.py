@@ -7,18 +7,26 @@ from dataclasses import replace
 
 from recipes.nodes import KeyPath, Node, child
 
-FILES: tuple[KeyPath, ...] = (("task", "source", "path"),)
+EACH = "*"
+"""Stands for every item of a list."""
+
+_JUDGES: tuple[KeyPath, ...] = tuple(
+    (*judge, *member)
+    for judge in (("rewards", "judge"), ("evaluation", "audit_judge"))
+    for member in ((), ("members", EACH, "judge"))
+)
+
+FILES: tuple[KeyPath, ...] = (
+    ("task", "source", "path"),
+    ("rewards", "judge", "reputation", "calibration", "file"),
+    ("evaluation", "audit_judge", "reputation", "calibration", "file"),
+)
 """Keys that are always paths."""
 
 NAMES_OR_FILES: tuple[KeyPath, ...] = (
     ("model", "path"),
     ("task", "source", "name"),
-    ("rewards", "judge", "model"),
-    ("rewards", "judge", "template"),
-    ("rewards", "judge", "write_template"),
-    ("evaluation", "audit_judge", "model"),
-    ("evaluation", "audit_judge", "template"),
-    ("evaluation", "audit_judge", "write_template"),
+    *((*judge, key) for judge in _JUDGES for key in ("model", "template", "list_template", "write_template")),
 )
 """Keys that hold a path or a name: one that starts with `.`, `~` or `/`, or that exists beside the file, is a path."""
 
@@ -35,6 +43,8 @@ def anchor_paths(tree: Node) -> Node:
 def _rewritten(node: Node, path: KeyPath, *, always: bool) -> Node:
     if not path:
         return replace(node, value=_anchored(node, always=always)) if isinstance(node.value, str) else node
+    if path[0] == EACH and isinstance(node.value, list):
+        return replace(node, value=[_rewritten(item, path[1:], always=always) for item in node.value])
     below = child(node, path[0])
     if below is None or not isinstance(node.value, dict):
         return node

@@ -13,7 +13,11 @@ from typer.testing import CliRunner
 from launch.chaos import FAULTS, Chaos, EngineKiller, faulty, parse_chaos
 from rewards.arena import Arena
 from rewards.config import CallLimits
-from rewards.errors import UserError
+from rewards.errors import JudgeFailure, UserError
+from rewards.judge_config import PanelJudge, PanelMember, ProgramJudge
+from rewards.judges import build_judge
+from rewards.judges.panel import Panel
+from rewards.program_config import LengthProgram
 from rewards.topology_config import KWise
 from rewards.types import Candidate, GroupScore, ListJudge, Places, Prompt
 from rl.events import Event, Note, PhaseStarted
@@ -152,3 +156,14 @@ def test_kills_come_at_their_rate_in_the_middle_of_sampling_and_are_told() -> No
 def test_without_kills_nobody_dies() -> None:
     assert killed(parse_chaos("judge=error:1", seed=3), 50)[0] == []
     assert set(FAULTS) == {"kill=engine", "judge=error", "judge=garbage", "judge=timeout"}
+
+
+async def test_members_of_a_panel_fail_one_by_one() -> None:
+    length = ProgramJudge(kind="program", by=LengthProgram(kind="length", target=3))
+    members = tuple(PanelMember(judge=length, name=name) for name in ("a", "b"))
+    panel = faulty(build_judge(PanelJudge(kind="panel", members=members)), parse_chaos("judge=error:1", seed=1))
+    assert isinstance(panel, Panel)
+    assert [member.name for member in panel.members] == ["a", "b"]
+    for member in panel.members:
+        with pytest.raises(JudgeFailure, match="chaos"):
+            await member.compare(Prompt("p", "t"), Candidate("0", "x"), Candidate("1", "y"))

@@ -17,7 +17,9 @@ from recipes.load import load_recipe
 from recipes.messages import RecipeError
 from tests.launch.fakes import GPU_BOX, LAPTOP, PYTHON_JUDGE, write_recipe_folder
 
-HEAVY = ("torch", "ray", "vllm", "deepspeed", "transformers", "datasets", "pyarrow")
+HEAVY = ("torch", "ray", "vllm", "deepspeed", "transformers", "datasets", "pyarrow", "openai", "aiohttp", "jsonschema")
+CHAT = "{kind: chat, endpoint: {base_url: 'http://judge/v1', model: m, temperature: 1}, votes: 3}"
+LENGTH = "{kind: program, by: {kind: length, target: 9}}"
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +111,32 @@ def test_a_likelihood_judge_is_looked_up_like_the_others() -> None:
     assert plan(audit % 256).judges["audit judge"].num_params == 24_000
     (fault,) = faults(audit % 257)
     assert "evaluation.audit_judge.max_tokens = 257: the model's own context is 256" in fault
+
+
+def test_members_of_a_panel_are_looked_up_one_by_one(recipe_folder: Path) -> None:
+    (recipe_folder / "pairs.jsonl").write_text('{"prompt": "p", "better": "b", "worse": "w"}')
+    member = "{kind: likelihood, model: ./embedder, max_tokens: %d}"
+    known = "reputation: {calibration: {file: %s, per_group: 1.5}}"
+
+    def panel(max_tokens: int, file: str) -> str:
+        members = f"[{{judge: {CHAT}}}, {{judge: {member % max_tokens}}}]"
+        return f"rewards.judge={{kind: panel, members: {members}, {known % file}}}"
+
+    made = plan(panel(256, "pairs.jsonl"), "rewards.max_calls_per_step=null")
+    assert set(made.judges) == {"judge, member 2", "audit judge"}
+    # 14 matches of a group, chat in both orders and likelihood once; for each group 2 known pairs to both of them.
+    assert (made.calls.per_group, made.calls.per_step) == (14 * 3, 6 * (14 * 3 + 2 * 2))
+    assert made.calls.votes == 3
+    assert "a call is up to 3 requests" in plan_text(made)
+    first, second = faults(panel(257, "nowhere.jsonl"), "rewards.max_calls_per_step=null")
+    assert "rewards.judge.members.1.judge.max_tokens = 257: the model's own context is 256" in first
+    assert "rewards.judge.reputation.calibration.file" in second
+
+
+def test_templates_of_a_chat_judge_are_read(recipe_folder: Path) -> None:
+    (fault,) = faults(f"rewards.judge={CHAT}", "rewards.judge.template=./bad.md")
+    assert "bad.md:2: unknown placeholder {frist}" in fault
+    assert plan(f"rewards.judge={CHAT}").judges.keys() == {"audit judge"}
 
 
 def test_a_run_that_will_hardly_fit_gets_a_warning() -> None:
@@ -214,7 +242,8 @@ def test_a_check_imports_neither_engines_nor_plug_ins(recipe_folder: Path) -> No
 import sys
 from launch.check import check_recipe
 from recipes.load import load_recipe
-check_recipe(load_recipe("full.yaml", [{PYTHON_JUDGE!r}]))
+for judge in ({PYTHON_JUDGE!r}, "rewards.judge=" + {CHAT!r}, "rewards.judge=" + {LENGTH!r}):
+    check_recipe(load_recipe("full.yaml", [judge]))
 print(sorted({{*{HEAVY!r}, "my_rewards"}} & set(sys.modules)))
 """
     done = subprocess.run(

@@ -12,7 +12,8 @@ from launch import judging
 from launch.judging import make_sink, open_judge, open_rewards, pairwise
 from rewards.arena import Arena
 from rewards.config import RewardsConfig
-from rewards.judge_config import JudgeConfig, PythonJudge, VerdictTokensJudge
+from rewards.judge_config import JudgeConfig, PanelJudge, PanelMember, PythonJudge, VerdictTokensJudge
+from rewards.judges.panel import Panel
 from rewards.scoring import ScorerSink
 from rewards.types import Call, Candidate, GroupKey, Prompt, Ranking
 from rl.evaluation import outcome_of
@@ -74,6 +75,17 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> list[EngineSpec]:
 
 
 # --- judges -------------------------------------------------------------------------------------------------------
+
+
+async def test_members_of_a_panel_are_opened_and_closed_one_by_one(engine: list[EngineSpec]) -> None:
+    members = tuple(PanelMember(judge=judge, name=f"m{n}") for n, judge in enumerate((PYTHON, VERDICT_TOKENS)))
+    with pytest.raises(ZeroDivisionError):
+        async with open_judge(PanelJudge(kind="panel", members=members), device="cpu", seed=0) as judge:
+            assert isinstance(judge, Panel)
+            assert [member.name for member in judge.members] == ["m0", "m1"]
+            assert [spec.model for spec in engine] == ["folder"]
+            raise ZeroDivisionError
+    assert CLOSED == ["engine", "judge"]
 
 
 async def test_a_judge_is_closed_when_the_context_ends() -> None:

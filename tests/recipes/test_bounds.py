@@ -9,12 +9,23 @@ import pytest
 from recipes.bounds import JudgeCalls, calls_per_group, judge_calls, num_evaluations, verdict_kind
 from recipes.load import load_recipe
 from rewards.config import ScorerRewards, TournamentRewards
-from rewards.judge_config import EmbeddingJudge, JudgeConfig, PythonJudge, VerdictTokensJudge
+from rewards.judge_config import (
+    EmbeddingJudge,
+    JudgeConfig,
+    PanelJudge,
+    PanelMember,
+    PythonJudge,
+    VerdictTokensJudge,
+)
 from rewards.topology_config import KWise, RoundRobin, SingleElimination, TopologyConfig
 
 FULL = Path(__file__).parent / "data" / "full.yaml"
 
 SYMMETRIC = EmbeddingJudge(kind="embedding", model="m")
+PANEL = PanelJudge(
+    kind="panel",
+    members=(PanelMember(judge=SYMMETRIC), PanelMember(judge=PythonJudge(kind="python", target="a:b"))),
+)
 ORDERED = VerdictTokensJudge(kind="verdict_tokens", model="m")
 
 
@@ -39,6 +50,9 @@ ORDERED = VerdictTokensJudge(kind="verdict_tokens", model="m")
         (ORDERED, "random", 1),
         (PythonJudge(kind="python", target="a:b"), "both", 2),
         (PythonJudge(kind="python", target="a:b", symmetric=True), "both", 1),
+        (PythonJudge(kind="python", target="a:b"), "both_if_close", 2),
+        (PANEL, "both", 3),
+        (PANEL, "random", 2),
     ],
 )
 def test_calls_of_a_group(

@@ -75,6 +75,17 @@ CASES = [
     ([f"rewards.topology={K_WISE}", "rewards.judge.labels=[A, B, C, ' A']"], "rewards.judge.labels"),
     ([f"rewards.topology={K_WISE}", "rewards.min_verdicts=25"], "rewards.min_verdicts"),
     ([f"rewards.topology={K_WISE}", "rewards.max_calls_per_step=95"], "rewards.max_calls_per_step"),
+    (["rewards.judge={kind: reward_model, model: m, max_tokens: 347}"], "rewards.judge.max_tokens"),
+    (
+        ["rewards.judge={kind: panel, members: [{judge: {kind: python, target: a:b}}, "
+         "{judge: {kind: verdict_tokens, model: m, max_model_len: 395}}]}"],
+        "rewards.judge.members.1.judge.max_model_len",
+    ),
+    (
+        [f"rewards.topology={K_WISE}", "rewards.judge={kind: panel, members: [{judge: {kind: python, target: a:b}}, "
+         "{judge: {kind: program, by: {kind: length, target: 9}}}]}"],
+        "rewards.topology.kind",
+    ),
     # fields
     (["task.source={kind: package_lines, package: p, files: [f]}", "task.template='{prompt}'"], "task.template"),
     (

@@ -18,7 +18,7 @@ from recipes.schema import Recipe
 from recipes.yaml_text import dump_yaml
 from rewards.config import TournamentRewards
 from rewards.errors import UserError
-from rewards.judge_config import EmbeddingJudge, JudgeConfig
+from rewards.judge_config import EmbeddingJudge, JudgeConfig, PanelJudge
 from rewards.strict import config_kinds
 from rewards.topology_config import RoundRobin
 from rollouts.config import FreeformTask, JsonlSource
@@ -171,6 +171,23 @@ def test_names_that_are_no_paths_stay_names(write: Write, tmp_path: Path) -> Non
     assert recipe.rewards.judge.model == "package:all-minilm-l6-v2"
     (tmp_path / "owner/name").mkdir(parents=True)
     assert load_recipe("r.yaml", ["model.path=owner/name"]).recipe.model.path == str(tmp_path / "owner/name")
+
+
+def test_paths_in_the_members_of_a_panel(write: Write, tmp_path: Path) -> None:
+    member = "{judge: {kind: reward_model, model: ./%s}, name: %s}"
+    known = "reputation: {calibration: {file: pairs.jsonl}}"
+    judge = f"{{kind: panel, members: [{member % ('a', 'a')}, {member % ('b', 'b')}], {known}}}"
+    text = MINIMAL.replace("    kind: embedding\n    model: package:all-minilm-l6-v2", f"    {judge}")
+    text += "rollouts: {max_prompt_tokens: 64, max_tokens: 16}\n"
+    write(text, "base/parent.yaml")
+    recipe = load_recipe(write("extends: base/parent.yaml\nname: own\n")).recipe
+    assert isinstance(recipe.rewards, TournamentRewards)
+    assert isinstance(recipe.rewards.judge, PanelJudge)
+    models = [getattr(member.judge, "model", None) for member in recipe.rewards.judge.members]
+    assert models == [str(tmp_path / "base/a"), str(tmp_path / "base/b")]
+    assert recipe.rewards.judge.reputation is not None
+    assert recipe.rewards.judge.reputation.calibration is not None
+    assert recipe.rewards.judge.reputation.calibration.file == str(tmp_path / "base/pairs.jsonl")
 
 
 # --- --set ------------------------------------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from rewards.aggregators.votes import RankedSlate, verdict_table
-from rewards.types import MatchLog, Ranking, Slate
+from rewards.aggregators.votes import RankedSlate, asked_one_order, verdict_table
+from rewards.types import Match, MatchLog, Ranking, Slate
 from tests.rewards.logs import log_of
 
 
@@ -49,3 +51,20 @@ def test_places_and_failures_exclude_each_other() -> None:
         Ranking(Slate((0, 1)), (0, 1), (0,), "test")
     with pytest.raises(ValueError, match="slate's slots"):
         Ranking(Slate((0, 1)), (0, 2), (0, 1), "test")
+
+
+def test_seats_matter_where_some_match_was_asked_in_one_order_only() -> None:
+    once = log_of([(0, 1, 1.0)], 3)
+    both = MatchLog(3, "hard", tuple(_both(match) for match in once.matches))
+    mixed = MatchLog(3, "hard", (*both.matches, *log_of([(1, 2, 1.0)], 3).matches))
+    assert verdict_table(once).one_order
+    assert not verdict_table(both).one_order
+    assert verdict_table(mixed).one_order
+    tables = [verdict_table(both), verdict_table(MatchLog(3, "hard", ()))]
+    assert not asked_one_order(tables), "a group without a verdict decides nothing"
+    assert asked_one_order([*tables, verdict_table(mixed)])
+
+
+def _both(match: Match) -> Match:
+    (call,) = match.calls
+    return replace(match, calls=(call, replace(call, first=call.second, second=call.first)))
