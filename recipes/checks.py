@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from recipes.bounds import calls_per_match, judge_calls
+from recipes.bounds import calls_in, judge_calls
 from rewards.config import TournamentRewards
 from rewards.gate_config import LengthGate, gate_fields, gate_name
 from rewards.judge_config import (
@@ -234,7 +234,7 @@ def _ranking_faults(recipe: Recipe, rewards: TournamentRewards, judge: SingleJud
 
 def _least_verdicts(rewards: TournamentRewards, group_size: int) -> int:
     """Verdicts that a rollout gets at least, if no call fails."""
-    return least_matches(rewards.topology, group_size) * calls_per_match(rewards)
+    return least_matches(rewards.topology, group_size) * calls_in(rewards.orders == "both", rewards.judge)
 
 
 def fields(recipe: Recipe) -> Iterator[Fault]:

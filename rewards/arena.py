@@ -114,7 +114,9 @@ class Arena:
     def prior(self, prior: Prior | None) -> None:
         if self._panel is not None and prior is not None and PANEL in prior:
             self._panel.state = prior[PANEL]
-        self._prior = {name: value for name, value in prior.items() if name != PANEL} or None if prior else prior
+        if prior is not None and PANEL in prior:
+            prior = {name: value for name, value in prior.items() if name != PANEL} or None
+        self._prior = prior
 
     async def open(self, key: GroupKey, prompt: Prompt, num_candidates: int) -> None:
         """A group begins. Raises RunStopped where the run's budget of calls is spent."""

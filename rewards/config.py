@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from rewards.aggregator_config import AggregatorConfig, EmpiricalBayes
 from rewards.gate_config import GateConfig, gate_name
-from rewards.judge_config import JudgeConfig, verdict_of
+from rewards.judge_config import JudgeConfig, is_symmetric, verdict_of
 from rewards.strict import ImportPath, StrictModel
 from rewards.topology_config import Adaptive, KWise, RoundRobin, TopologyConfig
 from rewards.types import Merge, Orders
@@ -88,7 +88,7 @@ class TournamentRewards(StrictModel):
             raise ValueError(
                 "close_margin: belongs to `both_if_close` and verdicts that are no wins or ties; leave it out"
             )
-        if close and kind == "score" and self.close_margin is None:
+        if close and kind == "score" and not is_symmetric(self.judge) and self.close_margin is None:
             raise ValueError("close_margin: state what is close in the units of this judge's scores")
         if self.close_margin is not None and kind == "probability" and self.close_margin > 0.5:
             raise ValueError("close_margin: a probability is at most 0.5 away from one half; `both` asks always")

@@ -100,7 +100,8 @@ class ChatJudge(StrictModel):
     is better, by the model's own word. scores: a number for each; their difference is a score."""
     criteria: str = "Which answer is better?"
     votes: Annotated[int, Field(ge=1, le=64)] = 1
-    """Replies to one question, with seeds of their own; those that fail are missing."""
+    """Replies to one question, with seeds of their own; those that fail are missing. They are asked for at once, and
+    their call holds one place of `calls.max_concurrency`."""
     merge_votes: Literal["mean", "majority"] = "mean"
     """mean: of the votes; for winners the share of votes, a probability. majority: the winner of most, hard."""
     template: str | None = None

@@ -28,18 +28,21 @@ def match_rows(key: GroupKey, prompt: Prompt, texts: Sequence[str | None], score
         texts: the group's answers by slot; None where a slot has no rollout.
     """
     rows = [
-        _pair_columns(match, call, texts, score.kind) | _cost_columns(call.verdict, call.judge)
+        _pair_columns(match, call, texts, score.kind) | _cost_columns(call.verdict, call.judge, call.weight)
         for match in score.matches
         for call in match.calls
     ]
-    rows += [_ranking_columns(ranking, texts) | _cost_columns(ranking, ranking.judge) for ranking in score.rankings]
+    rows += [
+        _ranking_columns(ranking, texts) | _cost_columns(ranking, ranking.judge, ranking.weight)
+        for ranking in score.rankings
+    ]
     group = {"prompt_id": prompt.id, "group_id": key.group_id, "attempt": key.attempt, "prompt_text": prompt.text}
     return [{name: (group | row)[name] for name in COLUMNS} for row in rows]
 
 
 COLUMNS = (
     *("prompt_id", "group_id", "attempt", "a", "b", "round", "first", "second"),
-    *("prompt_text", "first_text", "second_text", "kind", "value", "failure", "reason", "judge"),
+    *("prompt_text", "first_text", "second_text", "kind", "value", "failure", "reason", "judge", "weight"),
     *("latency_s", "tokens_in", "tokens_out", "cost", "attempts"),
     *("shown", "shown_texts", "places"),
     "criteria",
@@ -73,11 +76,12 @@ def _ranking_columns(ranking: Ranking, texts: Sequence[str | None]) -> Row:
     }
 
 
-def _cost_columns(asked: Verdict | Ranking, judge: str) -> Row:
+def _cost_columns(asked: Verdict | Ranking, judge: str, weight: float) -> Row:
     return {
         "failure": asked.failure,
         "reason": asked.reason,
         "judge": judge,
+        "weight": weight,
         "latency_s": asked.latency_s,
         "tokens_in": asked.tokens_in,
         "tokens_out": asked.tokens_out,

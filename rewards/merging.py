@@ -2,7 +2,7 @@
 
 sum             every verdict counts as it is; a topology goes by their weighted mean
 agree_else_tie  two orders of one judge that name different winners, or of which one is a tie, count as two ties
-                (PRP, arXiv 2306.17563, section 3); those that agree count as they are; one alone is one vote
+                (PRP, arXiv 2306.17563); those that agree count as they are; one alone is one vote
 """
 
 from __future__ import annotations

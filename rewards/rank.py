@@ -53,14 +53,16 @@ def rank_group(
         topology: a kind of `rewards/topology_config.py`: "round_robin", "swiss", "adaptive", ...; for "k_wise", whose
             calls rank several candidates, there is `rank_group_k`.
         aggregator: a kind of `rewards/aggregator_config.py`: "empirical_bayes", "win_rate", ...
-        orders: "both" asks (i, j) and (j, i); "random" one of them by lot; "first" the lower index first.
+        orders: "both" asks (i, j) and (j, i); "random" one of them by lot; "first" the lower index first;
+            "both_if_close" the second one only where the first verdict is near a tie (within `close_margin`).
         verdict: what the number means: "probability"; "hard" (1, 0.5 or 0); "score" (any finite number, > 0 if i is
             better, never read as a probability).
         seed: of brackets and lots.
         options: fields of the topology (`seeding`), of the aggregator (`scales`, `prior_decay`) and of the calls
             (`max_concurrency`, `timeout_s`, `max_attempts`, `backoff_s`, `down_after_s`); `min_verdicts`;
-            `symmetric=True` for a function that cannot depend on the order (asked once per match); `calls_per_group`
-            and `calls_per_step` (of all groups together), budgets of calls; `prior`, an aggregator's earlier one.
+            `merge="agree_else_tie"`; `symmetric=True` for a function that cannot depend on the order (asked once per
+            match); `calls_per_group` and `calls_per_step` (of all groups together), budgets of calls; `prior`, an
+            aggregator's earlier one.
 
     Raises:
         UserError: a bad argument, or a value from `compare` that its verdict kind does not allow.
@@ -166,7 +168,8 @@ def make_config(
     owners = dict.fromkeys(("calls_per_group", "calls_per_step"), "budget")
     owners |= dict.fromkeys(_TOPOLOGIES[topology].model_fields, "topology")
     owners |= dict.fromkeys(_AGGREGATORS[aggregator].model_fields, "aggregator")
-    owners |= dict.fromkeys(CallLimits.model_fields, "calls") | {"symmetric": "judge", "min_verdicts": ""}
+    owners |= dict.fromkeys(CallLimits.model_fields, "calls") | {"symmetric": "judge"}
+    owners |= dict.fromkeys(("min_verdicts", "close_margin", "merge"), "")
     del owners["kind"]
     for name, value in options.items():
         check_name(f"option of rank_group with {topology} and {aggregator}", name, owners)

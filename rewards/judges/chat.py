@@ -148,10 +148,11 @@ class Chat:
         replies = await all_or_none(ask(first_seed + number) for number in range(self._votes))
         votes = [vote for vote, _ in replies if not isinstance(vote, JudgeFailure)]
         if not votes:
-            self._failed[question] = self._failed.get(question, 0) + 1
-            while len(self._failed) > MAX_FAILED:
-                self._failed.popitem(last=False)
             failures = [failure for failure, _ in replies if isinstance(failure, JudgeFailure)]
+            if any(failure.cause in ("bad_reply", "empty") for failure in failures):
+                self._failed[question] = self._failed.get(question, 0) + 1
+                while len(self._failed) > MAX_FAILED:
+                    self._failed.popitem(last=False)
             raise max(failures, key=lambda failure: (failure.retryable, failure.retry_after_s or 0.0))
         self._failed.pop(question, None)
         return votes, Completion(
@@ -180,7 +181,7 @@ def build_chat(config: ChatJudge, completer: Completer, *, seed: int, base_dir: 
         kind=config.verdict,
         criteria=config.criteria,
         votes=config.votes,
-        majority=config.merge_votes == "majority",
+        majority=config.votes > 1 and config.merge_votes == "majority",
         seed=seed,
     )
 

@@ -4,7 +4,7 @@
 
     scalar                 one number r; r_i - r_j is the log-odds of i over j (Bradley-Terry)
     preference embedding   v in R^2k; s(i, j) = sum_b l_b (v_i[2b] v_j[2b+1] - v_i[2b+1] v_j[2b]) = -s(j, i)
-                           (GPM, arXiv 2410.02197, section 4; l: scales of the blocks, from the prompt or all 1)
+                           (GPM, arXiv 2410.02197; l: scales of the blocks, from the prompt or all 1)
 
 Shapes: H hidden size, K blocks.
 """

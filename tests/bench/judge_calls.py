@@ -2,8 +2,9 @@
 
     python -m tests.bench.judge_calls [--calls 4000] [--concurrency 256] [--latency-s 0.5] [--profile]
 
-The server is a process of its own. CPU of the arena is measured with a judge that answers at once from memory: it is
-all that a match costs beside the HTTP client, the aggregation of the batch included.
+The server is a process of its own. What a match costs beside the HTTP client is measured without it: the arena alone
+with a judge that answers at once, then with the chat judge, its prompts and its reading, over a reply from memory.
+Both include the aggregation of the batch.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import cProfile
 import math
 import pstats
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rewards.config import CallLimits
-from rewards.types import Candidate, Prompt, Verdict, VerdictKind
+from rewards.judges import build_judge
+from rewards.types import Candidate, Completion, Message, Prompt, Verdict, VerdictKind
 from tests.fakes.judge_server import serving
 from tests.fakes.played import Scene, chat_judge, play
 
@@ -37,6 +41,24 @@ class NullJudge:
         pass
 
 
+class Memory:
+    """A completer that says the same at once."""
+
+    async def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        seed: int = 0,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Completion:
+        return Completion('{"reason": "It says more of what was asked for.", "winner": "A"}', 100, 20)
+
+    async def close(self) -> None:
+        pass
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--calls", type=int, default=4000)
@@ -48,11 +70,12 @@ def main() -> None:
     limits = CallLimits(max_concurrency=options.concurrency)
     num_matches = scene.num_calls // 2
     config = chat_judge("http://127.0.0.1:1/v1")
-    asyncio.run(play(scene, config, limits, judge=NullJudge()))  # imports and caches
-    started_s = time.process_time()
-    asyncio.run(play(scene, config, limits, judge=NullJudge()))
-    arena_s = time.process_time() - started_s
-    print(f"arena: {1000 * arena_s / num_matches:.3f} ms of CPU a match ({num_matches} matches of two calls)")
+    for name, judge in (("arena", NullJudge()), ("arena and chat judge", build_judge(config, completer=Memory()))):
+        asyncio.run(play(scene, config, limits, judge=judge))  # imports and caches
+        started_s = time.process_time()
+        asyncio.run(play(scene, config, limits, judge=judge))
+        spent_ms = 1000 * (time.process_time() - started_s) / num_matches
+        print(f"{name}: {spent_ms:.3f} ms of CPU a match ({num_matches} matches of two calls)")
     with serving(latency_s=options.latency_s) as url:
         asyncio.run(play(Scene(num_groups=1, num_candidates=2), chat_judge(url), limits))  # imports the client
         profile = cProfile.Profile()

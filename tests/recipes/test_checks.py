@@ -67,6 +67,7 @@ CASES = [
     (["rewards.judge.choices=[A, A]"], "rewards.judge.choices"),
     (["rewards.judge.choices=[A, ' ']"], "rewards.judge.choices"),
     (["rewards.min_verdicts=5"], "rewards.min_verdicts"),
+    (["rewards.orders=both_if_close", "rewards.close_margin=1.0", "rewards.min_verdicts=3"], "rewards.min_verdicts"),
     (["rewards.max_calls_per_step=167"], "rewards.max_calls_per_step"),
     # rankings
     ([f"rewards.topology={K_WISE}", "rewards.judge={kind: python, target: a:b}"], "rewards.topology.kind"),

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from rewards import rank_group
 from rewards.arena import Arena
 from rewards.config import CallLimits, TournamentRewards
-from rewards.judge_config import EmbeddingJudge, PythonJudge
+from rewards.judge_config import EmbeddingJudge, PythonJudge, VerdictTokensJudge
 from rewards.topology_config import KWise, SingleElimination
 from rewards.types import Candidate, GroupKey, GroupScore, Match, Prompt, Verdict, VerdictKind
 
@@ -130,10 +130,16 @@ def test_bounds_hold_for_library_users_too() -> None:
 
     score = rank_group(4, compare, orders="both_if_close")
     assert len(asked) == 6
+    asked.clear()
+    rank_group(4, lambda i, j: compare(i, j) * 0.2 + 0.4, orders="both_if_close", close_margin=0.05)
+    assert len(asked) == 6
+    rank_group(4, lambda i, j: compare(i, j) * 0.2 + 0.4, orders="both_if_close", merge="agree_else_tie")
+    assert len(asked) == 6 + 12
     assert score.rewards == sorted(score.rewards, reverse=True)  # pyright: ignore[reportArgumentType]
 
 
 SCORES = EmbeddingJudge(kind="embedding", model="m")
+LOGITS = VerdictTokensJudge(kind="verdict_tokens", model="m")
 HARD = PythonJudge(kind="python", target="a:b", verdict="hard")
 PROBABILITY = PythonJudge(kind="python", target="a:b")
 
@@ -141,7 +147,7 @@ PROBABILITY = PythonJudge(kind="python", target="a:b")
 @pytest.mark.parametrize(
     ("keys", "fault"),
     [
-        ({"judge": SCORES, "orders": "both_if_close"}, "state what is close"),
+        ({"judge": LOGITS, "orders": "both_if_close"}, "state what is close"),
         ({"judge": HARD, "orders": "both_if_close", "close_margin": 0.1}, "leave it out"),
         ({"judge": PROBABILITY, "close_margin": 0.1}, "leave it out"),
         ({"judge": PROBABILITY, "orders": "both_if_close", "close_margin": 0.6}, "at most 0.5"),

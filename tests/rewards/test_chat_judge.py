@@ -205,6 +205,21 @@ async def test_votes_have_seeds_of_their_own_and_a_bad_question_gets_new_ones() 
         await ask()  # answered once, it starts anew: equal calls get equal seeds
 
 
+async def test_a_question_that_was_not_answered_at_all_keeps_its_seeds() -> None:
+    completer = saying(JudgeFailure("server_error"), winner("A"))
+    made = judge(completer)
+    with pytest.raises(JudgeFailure):
+        await made.compare(PROMPT, Candidate("0", "one"), Candidate("1", "two"))
+    await made.compare(PROMPT, Candidate("0", "one"), Candidate("1", "two"))
+    assert [asked.seed for asked in completer.asked] == [0, 0]
+
+
+async def test_one_vote_has_no_majority() -> None:
+    made = judge(saying('{"score_A": 9, "score_B": 2}'), reply="scores", merge_votes="majority")
+    assert made.kind == "score"
+    assert (await made.compare(PROMPT, Candidate("0", "one"), Candidate("1", "two"))).value == 7.0
+
+
 # --- several answers --------------------------------------------------------------------------------------------
 
 

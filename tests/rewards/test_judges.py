@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from rewards.endpoint_config import EndpointConfig
 from rewards.errors import JudgeFailure, UserError
@@ -447,6 +448,18 @@ def test_verdict_tokens_template_faults_are_the_users(tmp_path: Path) -> None:
 def test_verdict_tokens_without_a_scorer_is_a_bug() -> None:
     with pytest.raises(ValueError, match="token_scorer"):
         build_judge(VERDICT_TOKENS)
+
+
+async def test_verdict_tokens_as_a_calibrated_probability() -> None:
+    config = VerdictTokensJudge(kind="verdict_tokens", model="any", verdict="probability", temperature=0.5)
+    judge = build_judge(config, token_scorer=LongerIsLikelier(shift=0.25))
+    assert judge.kind == "probability"
+    # d = 0.1 + 0.25 over a temperature of 0.5.
+    assert await ask(judge, "four", "two") == pytest.approx(1 / (1 + math.exp(-0.35 / 0.5)))
+    assert 0.0 <= await ask(build_judge(config, token_scorer=LongerIsLikelier(shift=1e6)), "a", "b") <= 1.0
+    for keys in ({"verdict": "probability"}, {"temperature": 1.0}):
+        with pytest.raises(ValidationError, match="state it with"):
+            VerdictTokensJudge.model_validate({"kind": "verdict_tokens", "model": "any", **keys})
 
 
 # --- python -----------------------------------------------------------------------------------------------------
