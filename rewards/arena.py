@@ -257,7 +257,7 @@ class Arena:
             kind=self._game.kind,
             strengths=strengths.strengths,
             stderrs=strengths.stderrs,
-            gate_failures={name: tuple(slots) for name, slots in tournament.gate_failures.items() if slots},
+            gate_failures={name: tuple(sorted(slots)) for name, slots in tournament.gate_failures.items() if slots},
             gate_scores={
                 name: [said.get(slot, {}).get(name) for slot in range(tournament.num_candidates)]
                 for name in self._soft_weights

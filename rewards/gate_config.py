@@ -194,6 +194,12 @@ class PythonGate(GateSettings):
     min_score: Annotated[float, Field(gt=0, le=1)] = 1.0
     """A hard gate fails answers that score less."""
 
+    @model_validator(mode="after")
+    def _sees_everything(self) -> Self:
+        if self.part is not None:
+            raise ValueError("part: the function is given the whole candidate and finds its parts there; leave it out")
+        return self
+
 
 GateConfig = Annotated[
     LengthGate

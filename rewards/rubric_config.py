@@ -80,7 +80,7 @@ class RubricJudge(StrictModel):
     criteria_from: Literal["rubric", "pair", "prompt"] = "rubric"
     """Where criteria come from besides the rubric's. `pair`: the judge writes more in the same call, from the task and
     what tells the two apart (OpenRS). `prompt`: they are written once per prompt, from three of its rollouts, and kept
-    (PC2); a group's matches then start when all of its rollouts are there."""
+    (PC2); a group's matches then start when all of its rollouts are there, and its first comparison pays for them."""
     guidance: Annotated[str, Field(min_length=1, max_length=8000)] = (
         "Prefer criteria about what the task needs: correctness, completeness, following its constraints, usefulness "
         "to whoever asked. Length and style count only where the task asks for them."

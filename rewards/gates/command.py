@@ -106,14 +106,19 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
 
     Where the machine allows no tree of its own, the session is what is killed, also what a command left behind.
     """
+    if process.returncode is None:
+        await _kill_children(process)
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await asyncio.shield(process.wait())
+
+
+async def _kill_children(process: asyncio.subprocess.Process) -> None:
     with suppress(OSError):
         for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
             os.kill(int(child), signal.SIGKILL)
         async with asyncio.timeout(1.0):
             await asyncio.shield(process.wait())
-    with suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
-    await asyncio.shield(process.wait())
 
 
 def _remove(folder: Path) -> None:

@@ -36,14 +36,11 @@ def examine(gates: Sequence[AnyGate], prompt: Prompt, candidate: Candidate) -> E
     except BaseException:
         _drop(said)
         raise
-    settled = [None if inspect.isawaitable(word) else word for word in said]
-    if all(word is given for word, given in zip(settled, said, strict=True)):
-        return _examination(gates, said)
     quick = [(gate, word) for gate, word in zip(gates, said, strict=True) if not inspect.isawaitable(word)]
-    early = _examination([gate for gate, _ in quick], [word for _, word in quick])
-    if early.failed:
+    found = _examination([gate for gate, _ in quick], [word for _, word in quick])
+    if len(quick) == len(said) or found.failed:
         _drop(said)
-        return early
+        return found
     return _wait(gates, said)
 
 
@@ -71,7 +68,7 @@ def _examination(gates: Sequence[AnyGate], said: Sequence[Any]) -> Examination:
 
 
 def _drop(said: Sequence[Any]) -> None:
-    """Coroutines that nobody will await."""
+    """What waits among it and nobody will await."""
     for word in said:
         if inspect.iscoroutine(word):
             word.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from launch.run_dir import RunDir
+from tests.e2e.whole_runs import environment, podium
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf  # pyright: ignore[reportMissingImports]
 from verl import DataProto  # pyright: ignore[reportMissingImports]
 from verl.experimental.reward_loop.reward_manager.naive import (  # pyright: ignore[reportMissingImports]
     NaiveRewardManager,

@@ -7,7 +7,7 @@ from rewards.types import Call, GroupKey, GroupScore, Match, Pairing, Prompt, Ra
 
 
 def test_one_row_per_call() -> None:
-    verdict = Verdict(0.7, reason="clearer", latency_s=0.2, tokens_in=90, tokens_out=1, cost=0.01, attempts=2)
+    verdict = Verdict(*(0.7, None, "clearer", 0.2, 90, 1, 0.01), attempts=2, criteria={"depth": 0.5, "facts": 0.0})
     calls = (Call(0, 2, verdict, "judge"), Call(2, 0, Verdict(None, "timeout"), "judge"))
     score = GroupScore([None] * 3, matches=(Match(Pairing(0, 2, 1), calls),), kind="probability")
     rows = match_rows(GroupKey("step3/7", 1), Prompt("p7", "Write."), ["zero", None, "two"], score)
@@ -37,7 +37,9 @@ def test_one_row_per_call() -> None:
         "shown": None,
         "shown_texts": None,
         "places": None,
+        "criteria": '{"depth": 0.5, "facts": 0.0}',
     }
+    assert rows[1]["criteria"] is None
     assert list(rows[0])[:4] == ["prompt_id", "group_id", "attempt", "a"]
     assert (rows[1]["first_text"], rows[1]["value"], rows[1]["failure"]) == ("two", None, "timeout")
     assert rows[1].keys() == rows[0].keys()

@@ -26,7 +26,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "repetition": ({"ngram": 1, "max_ratio": 0.5}, "all words differ", "no no no no"),
     "exact_answer": ({"field": "answer"}, "1000.0", "999"),
     "command": (
-        {"command": ["grep", "-q", "^good$", "answer.txt"], "run_as": "same"},
+        {"command": ["grep", "-q", "^good$", "answer.txt"], "network": "allowed", "run_as": "same"},
         "good\n",
         "bad\n",
     ),
@@ -58,9 +58,11 @@ def test_hard_and_soft(kind: str) -> None:
 @pytest.mark.parametrize("kind", CASES)
 def test_of_a_part_only(kind: str) -> None:
     settings, good, bad = CASES[kind]
-    config = config_of(kind, part="answer", **settings)
     if kind == "python":
-        return  # A function sees the whole candidate.
+        with pytest.raises(ValidationError, match="given the whole candidate"):
+            config_of(kind, part="answer", **settings)
+        return
+    config = config_of(kind, part="answer", **settings)
     assert hard(config, with_parts(bad, answer=good)) is None
     assert hard(config, with_parts(good, answer=bad)) is not None
     assert hard(config, with_parts(good)) == "has no part 'answer'"
