@@ -32,7 +32,7 @@ from rollouts.tiny import build_tiny_model
 VOCAB_SIZE = 259
 """Of the tokenizer without words: three control tokens and the bytes."""
 
-SHAPE = {"hidden": 64, "layers": 3, "heads": 2, "kv_heads": 2, "init_std": 0.05, "max_context": 160}
+SHAPE = {"hidden": 64, "layers": 3, "heads": 2, "kv_heads": 2, "init_std": 0.05, "copy_heads": True, "max_context": 160}
 SEED_SHIFT = 1_000_000
 """The answers are to pools of another seed, so that no pool of the recipe has been seen."""
 
