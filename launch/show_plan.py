@@ -87,6 +87,11 @@ def _objective(plan: Plan) -> str:
     clips = f" {objective.clip_low}/{objective.clip_high}" if objective.surrogate in ("clip", "cispo", "gmpo") else ""
     level = "" if objective.ratio_level == "token" else f" of the {objective.ratio_level}'s ratio"
     weights = f", segments x {list(objective.segment_weights)}" if objective.segment_weights else ""
+    if objective.bypass:
+        level += ", the engine's logprobs as old ones"
+    if objective.off_policy.weight != "none":
+        cut = "masked" if objective.off_policy.mask_outside else "truncated"
+        level += f", {objective.off_policy.weight} mismatch weights {cut} at {objective.off_policy.high:g}"
     return (
         f"{objective.kind}: advantage {objective.advantage}, {objective.surrogate}{clips}{level}, "
         f"mean by {objective.aggregation}{constant}{weights}{kl}{entropy}"

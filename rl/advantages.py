@@ -41,6 +41,8 @@ def compute_advantages(
 ) -> Float64Array:
     """Advantages of the shape of the rewards; 0 where a rollout is unscored or shares its baseline with no other.
 
+    The baseline of `whiten` is the whole batch: it knows no groups.
+
     Args:
         rewards_PG: [P, G] or [P, G, S], raw, higher is better. NaN = unscored or padding: left out of every mean, std
             and count. Each segment is normalised by itself, by the batch's std too.

@@ -5,8 +5,8 @@ Shapes: N answer tokens, H hidden size, V vocabulary, C tokens of a chunk.
     forward    logits_CV = hidden_CH @ weight_VH.T / temperature  ->  logprob_N, logsumexp_N; logits_CV are dropped
     backward   logits_CV again, then d logits = (g (onehot - softmax) - h softmax (log softmax + entropy)) / temperature
 
-where g and h are the gradients of logprob and entropy.
-So at most C x V logits exist at a time, at the price of computing them twice.
+g and h are the gradients of logprob and entropy. So at most C x V logits exist at a time, at the price of computing
+them twice.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def chunked_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """log softmax(hidden @ weight.T / temperature) at the labels, and the entropy of that distribution.
 
-    Returns logprobs_N and entropy_N in nats, float32 (float64 for float64 input). Both carry a
-    gradient to hidden and weight; entropy_N is zero, without one, unless asked for. Softmax is in float32; the weight's
-    gradient is summed over chunks in float32. At most `chunk` x V logits exist at a time.
+    Returns logprobs_N and entropy_N in nats, float32 (float64 for float64 input). Both carry a gradient to hidden and
+    weight; entropy_N is zero, without one, unless asked for. Softmax is float32; the weight's gradient is summed over
+    chunks in float32. At most `chunk` x V logits exist at a time (twice that in the backward pass of an entropy).
     """
     return _ChunkedLogprobs.apply(hidden_NH, weight_VH, labels_N, temperature, chunk, with_entropy)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from rl.config import LearnerConfig, OptimizerConfig, RLConfig
 from rl.learner import Learner
 from rl.metrics import Sum
 from rl.optimizer import lr_at
+from rl.types import TrainGroup, TrainRollout
 from rl.weights import LearnerSource
 from rl.zero import check_learner
 from rollouts.tiny import build_tiny_model
 from tests.rl.learner_data import make_groups, make_objective
+from tests.rl.learner_objectives import check_objective_runs, objective_runs
 from tests.rl.learner_worker import run_ranks
+from tests.rl.loss_data import SETTINGS
 
 VOCAB = 384
 UNEVEN: list[tuple[int, list[int]]] = [(7, [5, 1, 9, 4]), (3, [4, 4]), (11, [2, 12, 3])]
@@ -113,6 +117,7 @@ def every_stage(rank: int, world_size: int, port: int, dirs: dict[str, Path], dt
             found[f"{tied}-{stage}"] = (rows, weights_of(learner))
             if stage == 3:
                 assert any(parameter.numel() == 0 for parameter in learner.model.parameters())
+    found["objectives"] = objective_runs(dirs["tied"], rank, world_size, port, VOCAB)
     return found
 
 
@@ -161,6 +166,7 @@ def model_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_every_zero_stage_and_number_of_ranks_learns_the_same(model_dirs: dict[str, Path], tmp_path: Path) -> None:
     (one,) = run_ranks(every_stage, model_dirs, "float32", folder=tmp_path)
     two = run_ranks(every_stage, model_dirs, "float32", folder=tmp_path, world_size=2)
+    check_objective_runs(one.pop("objectives"), [result.pop("objectives") for result in two])
     expected = {name: oracle(model_dir, 3) for name, model_dir in model_dirs.items()}
     assert list(one) == ["tied-0", "tied-1", "tied-2", "tied-3", "untied-3"]
     for key, (rows, weights) in one.items():
@@ -205,12 +211,19 @@ def everything_else(rank: int, world_size: int, port: int, model_dir: Path, fold
     # Several updates a step: the ratio leaves 1, the gap is that of the weights before.
     learner = make_learner(model_dir, rank, world_size, port, make_config(updates_per_step=3, zero_stage=3))
     before = learner.logprobs(groups)
-    flat = np.concatenate([row[r.loss_mask] for row, r in zip(before, _rollouts(groups), strict=True)])
-    engine = np.concatenate([r.rollout_logprobs[r.loss_mask] for r in _rollouts(groups)])
     found["updates"] = learner.step(groups)
-    found["gap"] = float(np.abs(flat - engine).mean()), float(np.abs(flat - engine).max())
+    found["gap"] = gap_of(before, groups)
     learner.export_hf(folder / "hf")
     found["exported"] = weights_of(learner)
+
+    # The same under other objectives: nothing is recomputed under bypass, and pairs are weighed anew for each update.
+    learner = make_learner(model_dir, rank, world_size, port, make_config(updates_per_step=3))
+    learner.objective = replace(make_objective(), bypass=True)
+    found["bypass"] = learner.step(groups)
+    found["bypass_gap"] = gap_of(before[: len(groups[0].rollouts)], groups[:1])
+    learner = make_learner(model_dir, rank, world_size, port, make_config(updates_per_step=3))
+    learner.objective = SETTINGS["disco"]
+    found["disco"] = learner.step([with_ladder(group) for group in groups])
 
     # A reference: no divergence at first, some later.
     learner = make_learner(model_dir, rank, world_size, port, make_config(), kl_coef=0.1)
@@ -244,6 +257,19 @@ def everything_else(rank: int, world_size: int, port: int, model_dir: Path, fold
     return found
 
 
+def gap_of(logprobs: list[np.ndarray], groups: list[TrainGroup]) -> tuple[float, float]:
+    """Mean and largest difference from the engine's, over loss tokens."""
+    rows = zip(logprobs, _rollouts(groups), strict=True)
+    gaps = np.concatenate([np.abs(row - rollout.rollout_logprobs)[rollout.loss_mask] for row, rollout in rows])
+    return float(gaps.mean()), float(gaps.max())
+
+
+def with_ladder(group: TrainGroup) -> TrainGroup:
+    """Each rollout beats all that come after it."""
+    size = len(group.rollouts)
+    return replace(group, slots=tuple(range(size)), wins_GG=np.triu(np.ones((size, size)), 1))
+
+
 def break_loss(learner: Learner, fault: str) -> None:
     """From now on the loss is NaN, or it is fine and its gradient is NaN."""
     import torch
@@ -268,7 +294,7 @@ def break_loss(learner: Learner, fault: str) -> None:
     learner._loss = broken  # type: ignore[method-assign]
 
 
-def _rollouts(groups: list[Any]) -> list[Any]:
+def _rollouts(groups: list[TrainGroup]) -> list[TrainRollout]:
     return [rollout for group in groups for rollout in group.rollouts]
 
 
@@ -294,6 +320,15 @@ def test_the_learner_keeps_its_promises(model_dirs: dict[str, Path], tmp_path: P
         found["gap"], rel=1e-4
     )
     assert found["updates"]["rl/ratio_max"] > 1.0
+    bypass = found["bypass"]
+    assert (bypass["sync/logprob_gap"], bypass["sync/logprob_gap_max"]) == pytest.approx(found["bypass_gap"], rel=1e-4)
+    assert abs(bypass["rl/ratio"] - 1) > 0.1  # the engine's logprobs are made up
+    disco = found["disco"]
+    assert disco["rl/disco_loss"] != 0
+    assert disco["rl/disco_kl"] > 0
+    assert disco["rl/num_groups_without_pairs"] == 0
+    for result in others:
+        assert without_times(result["disco"]) == without_times(disco)
     assert found["kl"][0] == pytest.approx(0.0, abs=1e-9)
     assert found["kl"][2] > 1e-6
 

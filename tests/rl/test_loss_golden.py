@@ -224,7 +224,7 @@ def test_f_grpo_has_a_ratio_an_advantage_and_a_mean_per_segment() -> None:
 
 
 def test_rank_grpo_is_a_mean_over_items() -> None:
-    # items: (ln 2, 0 -> sqrt 2, A 1 -> -1.2), (0 -> 1, A 2 -> -2), and in the other answer (0, A -3 -> 3)
+    # items: (ln 2, 0 -> sqrt 2, A 1 -> -1.08), (0 -> 1, A 2 -> -2), and in the other answer (0, A -3 -> 3)
     loss, grad, _ = evaluate(
         preset("rank_grpo"),
         [[LN2, 0.0, 0.0], [0.0, 0.0, 0.0]],
@@ -232,7 +232,7 @@ def test_rank_grpo_is_a_mean_over_items() -> None:
         ids=[[0, 0, 1], [0, -1, -1]],
         mask=[[1, 1, 1], [1, 0, 0]],
     )
-    assert loss == pytest.approx((-1.2 - 2 + 3) / 3)
+    assert loss == pytest.approx((-1.08 - 2 + 3) / 3)
     close(grad, [[0.0, 0.0, -2 / 3], [1.0, 0.0, 0.0]])
 
 

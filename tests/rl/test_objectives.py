@@ -46,7 +46,7 @@ PUBLISHED: dict[str, tuple[str, str, str, tuple[float, float] | None, str, str]]
     "reinforce_pp": ("clip", "token", "token", (0.2, 0.2), "token", "whiten"),
     "reinforce_pp_baseline": ("clip", "token", "token", (0.2, 0.2), "token", "batch_std"),
     "f_grpo": ("clip", "segment", "token", (3e-4, 4e-4), "sequence", "mean"),
-    "rank_grpo": ("clip", "segment", "mean", (0.2, 0.2), "segment", "mean_std"),
+    "rank_grpo": ("clip", "segment", "mean", (0.06, 0.08), "segment", "mean_std"),
     "focal": ("clip", "token", "token", (0.2, 0.2), "sequence", "mean_std"),
     "disco": ("reinforce", "token", "token", None, "sequence", "mean"),
 }
