@@ -15,7 +15,7 @@ from launch.locks import has_cpu_build
 from launch.machine import Device, Machine, read_machine, resolve_device
 from launch.objective import recipe_objective
 from launch.plan import Plan, gpus_needed, judges_of, make_plan
-from launch.sft_plan import SFTPlan, plan_sft
+from launch.sft_plan import plan_sft
 from launch.sources import SourceFacts, source_facts
 from launch.starting import locate_start
 from recipes.checks import KeyPath, cpu_faults, named_fields
@@ -61,7 +61,10 @@ def check_recipe(loaded: LoadedRecipe, machine: Machine | None = None) -> Plan:
     faults += _plugin_faults(loaded)
     faults += [loaded.fault(path, rule) for path, rule in _device_faults(recipe, device, machine, address)]
     faults += storage_fault(loaded)
-    sft = _sft(loaded, policy, device, faults)
+    sft = None
+    if recipe.sft is not None and policy is not None:
+        num_gpus = len(machine.gpus) or None if address is None else None  # that there is none was said above
+        sft = plan_sft(loaded, recipe.sft, policy, device, num_gpus, faults)
     if faults or policy is None or objective is None:
         raise RecipeError(faults)
     return make_plan(
@@ -127,12 +130,6 @@ def _start(loaded: LoadedRecipe, named: ModelFacts | None, faults: list[Fault]) 
             faults.append(loaded.fault(path, rule))
             return None
     return facts
-
-
-def _sft(loaded: LoadedRecipe, policy: ModelFacts | None, device: Device, faults: list[Fault]) -> SFTPlan | None:
-    if loaded.recipe.sft is None or policy is None:
-        return None
-    return plan_sft(loaded, loaded.recipe.sft, policy, device, faults)
 
 
 def _judge_model(loaded: LoadedRecipe, path: KeyPath, judge: JudgeConfig, faults: list[Fault]) -> ModelFacts | None:

@@ -23,13 +23,11 @@ def check_sft(loaded: LoadedRecipe, machine: Machine | None = None) -> SFTPlan:
     config = sft_section(recipe)
     faults: list[Fault] = list(storage_fault(loaded))
     device = resolve_device(recipe.launch.device, machine)
-    if device == "cuda" and config.learner.ranks > len(machine.gpus) and ray_address(recipe) is None:
-        rule = f"needs {config.learner.ranks} GPUs and {len(machine.gpus)} can be seen; use fewer, or a cluster"
-        faults.append(loaded.fault(("sft", "learner", "ranks"), rule))
     if device == "cpu" and (fault := offload_fault(config.learner)) is not None:
         faults.append(loaded.fault(("sft", "learner", *fault[0]), fault[1]))
     model = model_facts(loaded, ("model", "path"), recipe.model.path, faults)
-    plan = plan_sft(loaded, config, model, device, faults) if model is not None else None
+    num_gpus = len(machine.gpus) if ray_address(recipe) is None else None
+    plan = plan_sft(loaded, config, model, device, num_gpus, faults) if model is not None else None
     if faults or plan is None:
         raise RecipeError(faults)
     return plan

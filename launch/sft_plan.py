@@ -34,9 +34,21 @@ class SFTPlan:
 
 
 def plan_sft(
-    loaded: LoadedRecipe, config: SFTConfig, model: ModelFacts, device: Device, faults: list[Fault]
+    loaded: LoadedRecipe,
+    config: SFTConfig,
+    model: ModelFacts,
+    device: Device,
+    num_gpus: int | None,
+    faults: list[Fault],
 ) -> SFTPlan | None:
-    """None where the rows cannot be read; `faults` gets one per thing that is wrong."""
+    """None where the rows cannot be read; `faults` gets one per thing that is wrong.
+
+    Args:
+        num_gpus: that can be seen here; None for a cluster elsewhere.
+    """
+    if device == "cuda" and num_gpus is not None and config.learner.ranks > num_gpus:
+        rule = f"needs {config.learner.ranks} GPUs and {num_gpus} can be seen; use fewer, or a cluster"
+        faults.append(loaded.fault(("sft", "learner", "ranks"), rule))
     if model.max_context is not None and config.max_tokens > model.max_context:
         faults.append(
             loaded.fault(("sft", "max_tokens"), f"the model's own context is {model.max_context} tokens; lower it")

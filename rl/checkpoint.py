@@ -40,13 +40,16 @@ def begin(path: Path) -> Path:
     return partial
 
 
-def commit(path: Path, *, state: Mapping[str, Any], num_ranks: int, zero_stage: int) -> None:
+def commit(
+    path: Path, *, state: Mapping[str, Any], num_ranks: int, zero_stage: int, lora: Mapping[str, Any] | None = None
+) -> None:
     """Seal what was written beside `path` and give it its name; replaces an older checkpoint of that name."""
     partial = path.with_name(f"{path.name}.tmp")
     (partial / STATE).write_text(json.dumps(dict(state), indent=1, allow_nan=False))
     manifest = {
         "num_ranks": num_ranks,
         "zero_stage": zero_stage,
+        "lora": lora,
         "versions": {package: version(package) for package in PACKAGES},
         "files": {name: _fingerprint(partial / name) for name in _files(partial)},
     }
@@ -91,16 +94,20 @@ def verify(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def check_layout(manifest: Mapping[str, Any], *, path: Path, num_ranks: int, zero_stage: int) -> None:
-    """Raises UserError if the checkpoint was written by another arrangement of ranks."""
+def check_layout(
+    manifest: Mapping[str, Any], *, path: Path, num_ranks: int, zero_stage: int, lora: Mapping[str, Any] | None = None
+) -> None:
+    """Raises UserError if the checkpoint was written by another arrangement of ranks, or with other adapters."""
     for key, recipe_key, have in (
         ("num_ranks", "rl.learner.ranks", num_ranks),
         ("zero_stage", "rl.learner.zero_stage", zero_stage),
+        ("lora", "rl.learner.lora", lora),
     ):
-        if manifest[key] != have:
+        wrote = manifest.get(key)
+        if wrote != have:
             raise UserError(
-                f"checkpoint {path} was written with {recipe_key} = {manifest[key]}, this run has {have}; "
-                f"set {recipe_key}: {manifest[key]}"
+                f"checkpoint {path} was written with {recipe_key} = {wrote}, this run has {have}; "
+                f"set {recipe_key}: {wrote}"
             )
 
 

@@ -85,7 +85,8 @@ class Learner:
         )
         policy = load_trained(self.model_dir, config, temperature=temperature, device=self.device, seed=seed)
         self.model: Any = policy.model
-        numel = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in self.model.parameters())
+        numels = [getattr(parameter, "ds_numel", parameter.numel()) for parameter in self.model.parameters()]
+        settings = deepspeed_config(config, device, sum(numels), largest_numel=max(numels))
         optimizer = build_optimizer(policy, config.optimizer)
         if config.learner.zero_stage == 0:
             # Without ZeRO, DeepSpeed has no check for non-finite gradients and does not tell their norm.
@@ -95,14 +96,13 @@ class Learner:
 
         self._engine: Any
         self._engine, *_ = deepspeed.initialize(
-            model=policy, optimizer=optimizer, config=deepspeed_config(config, device, numel), dist_init_required=False
+            model=policy, optimizer=optimizer, config=settings, dist_init_required=False
         )
         if objective.kl_coef > 0 and config.learner.lora is not None:
             self._reference = BaseOnly(self._engine, self.model)
         self._basic_optimizer: torch.optim.Optimizer = optimizer
-        self._keeper = Keeper(
-            self._engine, self.model, self.model_dir, self.dtype, rank, world_size, config.learner.zero_stage
-        )
+        stage, lora = config.learner.zero_stage, config.learner.lora
+        self._keeper = Keeper(self._engine, self.model, self.model_dir, self.dtype, rank, world_size, stage, lora)
         self._grad_norm = math.nan
         logger.info(
             "learner rank %d of %d: %s, ZeRO-%d, %s, fused torch AdamW on float32 masters, %d threads",

@@ -15,6 +15,7 @@ import torch
 
 from rewards.errors import RunStopped
 from rl import checkpoint
+from rl.config import LoraConfig
 from rl.lora import ADAPTER_FOLDER, is_adapter, save_adapter
 from rl.weights import LearnerSource, gathered
 
@@ -23,7 +24,7 @@ TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json",
 
 @dataclass(frozen=True, slots=True)
 class Keeper:
-    """Writes and reads for one rank. engine: DeepSpeed's. model_dir: where the tokenizer is."""
+    """Writes and reads for one rank. engine: DeepSpeed's. model_dir: where the tokenizer is. lora: its config."""
 
     engine: Any
     model: Any
@@ -32,6 +33,7 @@ class Keeper:
     rank: int
     world_size: int
     zero_stage: int
+    lora: LoraConfig | None
 
     def save(self, path: Path, state: Mapping[str, Any]) -> None:
         """Write a checkpoint with the learner's `state`, plain JSON values; `path` is whole or not there."""
@@ -44,7 +46,7 @@ class Keeper:
         checkpoint.save_rng(partial / "rng", self.rank)
         self._barrier()
         if self.rank == 0:
-            checkpoint.commit(path, state=state, num_ranks=self.world_size, zero_stage=self.zero_stage)
+            checkpoint.commit(path, state=state, **self._layout)
         self._barrier()
 
     def load(self, path: Path) -> dict[str, Any]:
@@ -55,7 +57,7 @@ class Keeper:
             RunStopped: the checkpoint is damaged.
         """
         manifest = checkpoint.verify(path)
-        checkpoint.check_layout(manifest, path=path, num_ranks=self.world_size, zero_stage=self.zero_stage)
+        checkpoint.check_layout(manifest, path=path, **self._layout)
         loaded, _ = self.engine.load_checkpoint(str(path / "deepspeed"), tag="state")
         if loaded is None:
             raise RunStopped(f"checkpoint {path}: DeepSpeed found no state in it")
@@ -89,6 +91,12 @@ class Keeper:
                     matrices[name] = parameter.detach().cpu().clone()
         if matrices and self.rank == 0:
             save_adapter(self.model, matrices, out_dir)
+
+    @property
+    def _layout(self) -> dict[str, Any]:
+        """What a checkpoint must share with the run that loads it."""
+        lora = None if self.lora is None else self.lora.model_dump(mode="json")
+        return {"num_ranks": self.world_size, "zero_stage": self.zero_stage, "lora": lora}
 
     def _barrier(self) -> None:
         if self.world_size > 1:

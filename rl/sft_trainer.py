@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from rl.events import EventSink, Note, RunDone, StepDone
+from rl.events import EventSink, Note, Progress, RunDone, StepDone
 from rl.phases import PhaseClock
 from rl.sft import HeldoutLoss, heldout_loss
 from rl.sft_config import SFTConfig
@@ -25,6 +25,9 @@ from rl.types import TrainGroup
 
 RENAMED = {"rl/loss": "sft/loss", "rl/num_tokens": "sft/num_tokens"}
 LEFT_OUT = ("rl/policy_loss",)
+
+EVALUATED_AT_ONCE = 256
+"""Held-out groups between two signs of life."""
 
 
 class SFTLearner(Protocol):
@@ -102,7 +105,12 @@ class SFTTrainer:
 
     async def _evaluate(self, step: int) -> HeldoutLoss:
         self.clock.enter("evaluate", step)
-        return heldout_loss(self.heldout, await self.learner.logprobs(self.heldout))
+        total = sum(len(group.rollouts) for group in self.heldout)
+        logprobs: list[npt.NDArray[np.float32]] = []
+        for start in range(0, len(self.heldout), EVALUATED_AT_ONCE):
+            logprobs += await self.learner.logprobs(self.heldout[start : start + EVALUATED_AT_ONCE])
+            self.events.handle(Progress("evaluate", len(logprobs), total, "rows"))
+        return heldout_loss(self.heldout, logprobs)
 
     async def _save(self, step: int, metrics: Mapping[str, float]) -> None:
         if not (self._due(step, self.config.checkpoint.every) or self._stopping):

@@ -1,4 +1,4 @@
-"""A warm start as a user makes one: `podium sft`, killed and resumed, then `podium train` from what it learned."""
+"""A warm start as a user makes one: `podium sft`, killed and resumed, then `podium train` with LoRA from there."""
 
 from __future__ import annotations
 
@@ -44,13 +44,16 @@ def test_a_killed_warm_start_ends_like_a_quiet_one_and_rl_begins_there(tiny_mode
     assert (run.path / "report.html").stat().st_size > 1000
 
     trained = tmp_path / "trained"
-    rl = ["rl.num_steps=1", "rl.objective.kl_coef=0.1", f"rl.init_from={run.path}", "tracking.wandb.mode=disabled"]
+    rl = ["rl.num_steps=2", "rl.objective.kl_coef=0.1", "rl.learner.lora={rank: 4, alpha: 8}"]
+    rl += [f"rl.init_from={run.path}", "tracking.wandb.mode=disabled"]
     start(["train", str(RECIPE), *settings(tiny_model, trained, *rl)], mark="warm")
     after = the_run(trained)
     assert after.recipe()["rl"]["init_from"] == str(run.checkpoint_path(12) / "hf")
-    (row,) = after.metrics()
-    assert row["sync/logprob_gap"] < 1e-4  # engines and learner hold the same start
-    assert row["rl/kl"] == pytest.approx(0.0, abs=1e-9)  # and so does the reference
+    first, second = after.metrics()
+    assert first["sync/logprob_gap"] < 1e-4  # engines and learner hold the same start
+    assert first["rl/kl"] == pytest.approx(0.0, abs=1e-9)  # and so does the reference, the base without adapters
+    assert second["sync/logprob_gap"] < 1e-4  # the engines got the adapters merged
+    assert second["rl/kl"] > 1e-6
     answers = after.load_start_answers()
     assert answers is not None
     texts = [rollout.text for group in answers for rollout in group.rollouts if rollout is not None]

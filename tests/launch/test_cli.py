@@ -47,7 +47,19 @@ def test_version_and_help() -> None:
     assert (version.returncode, version.stdout.count(".")) == (0, 2)
     shown = podium("--help")
     assert shown.returncode == 0
-    for command in ("check", "doctor", "train", "eval", "export", "pairs", "rank", "simulate", "report", "schema"):
+    for command in (
+        "check",
+        "doctor",
+        "train",
+        "sft",
+        "eval",
+        "export",
+        "pairs",
+        "rank",
+        "simulate",
+        "report",
+        "schema",
+    ):
         assert command in shown.stdout
 
 
@@ -80,6 +92,9 @@ print(sorted({"torch", "ray", "vllm", "deepspeed", "transformers", "numpy", "pyd
         ["check", "."],
         ["check", "full.yaml", "--set", "rl.num_steps=0"],
         ["train", "full.yaml", "--set", "model.path=./missing"],
+        ["sft"],
+        ["sft", "full.yaml", "--set", "sft=null"],
+        ["sft", "full.yaml", "--set", "sft.data=gone.jsonl"],
     ],
 )
 def test_bad_input_ends_with_two_and_says_why(arguments: list[str]) -> None:

@@ -72,6 +72,8 @@ def test_other_ranks_are_refused(tmp_path: Path) -> None:
         checkpoint.check_layout(manifest, path=path, num_ranks=2, zero_stage=2)
     with pytest.raises(UserError, match=r"set rl.learner.zero_stage: 2"):
         checkpoint.check_layout(manifest, path=path, num_ranks=1, zero_stage=3)
+    with pytest.raises(UserError, match=r"rl.learner.lora = None, this run has {'rank': 4}"):
+        checkpoint.check_layout(manifest, path=path, num_ranks=1, zero_stage=2, lora={"rank": 4})
 
 
 def test_export_copies_the_policy(tmp_path: Path) -> None:
