@@ -9,16 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rewards.errors import UserError
+from rewards.scored import Score, collect, read_score
 from rewards.types import Candidate, Gate, GroupKey, GroupScore, Prior, Prompt, Scored
-
-Score = float | Mapping[str, float | None] | Scored | None
-"""A metric's own value, higher is better; or one per segment by name, which then add up to the rollout's reward; or
-both in full; None = unscored."""
 
 ScoreFn = Callable[[Prompt, Candidate], Score | Awaitable[Score]]
 
@@ -124,7 +119,7 @@ class ScorerSink:
         value = self._score_fn(prompt, candidate)
         if inspect.isawaitable(value):
             value = await value
-        return None if value is None else read_score(value, self._name)
+        return read_score(value, self._name)
 
     def _group(self, key: GroupKey) -> _Group:
         if key not in self._groups:
@@ -132,71 +127,12 @@ class ScorerSink:
         return self._groups[key]
 
 
-def read_score(value: object, name: str) -> Scored:
-    """What a score function gave, checked.
-
-    Raises:
-        UserError: no number, a number that is not finite, or a mapping without any number.
-    """
-    if isinstance(value, Mapping):
-        segments = {str(segment): _number(reward, name) for segment, reward in value.items()}
-        present = [reward for reward in segments.values() if reward is not None]
-        if not present:
-            raise UserError(f"rewards.target {name}: scored none of the segments in {value!r:.80}; give None instead")
-        return Scored(reward=sum(present), segments=segments)
-    scored = value if isinstance(value, Scored) else Scored(reward=value)  # pyright: ignore[reportArgumentType]
-    reward = _number(scored.reward, name)
-    if reward is None:
-        raise UserError(f"rewards.target {name}: a score without a reward; give None for a rollout that is unscored")
-    return Scored(
-        reward=reward,
-        segments={segment: _number(reward, name) for segment, reward in scored.segments.items()},
-        figures={figure: _number(number, name) for figure, number in scored.figures.items()},
-    )
-
-
-def _number(value: object, name: str) -> float | None:
-    if value is None:
-        return None
-    try:
-        number = float(value)  # pyright: ignore[reportArgumentType]
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise UserError(f"rewards.target {name}: a score is a finite number or None, got {value!r}")
-    return number
-
-
 def _group_score(group: _Group, scores: Mapping[int, Scored | None]) -> GroupScore:
-    present = {index: score for index, score in scores.items() if score is not None}
-    spans_of = {index: dict.fromkeys(span.name for span in one.parsed.spans) for index, one in group.vetoed.items()}
+    columns = collect(scores, group.vetoed, group.num_candidates)
     return GroupScore(
-        rewards=_column(group, {index: score.reward for index, score in present.items()}, set(group.vetoed)),
-        segment_rewards={
-            name: _column(
-                group,
-                {index: score.segments.get(name) for index, score in present.items()},
-                {index for index, spans in spans_of.items() if name in spans},
-            )
-            for name in _names([score.segments for score in present.values()] or spans_of.values())
-        },
-        figures={
-            name: [
-                present[index].figures.get(name) if index in present else None for index in range(group.num_candidates)
-            ]
-            for name in _names(score.figures for score in present.values())
-        },
+        rewards=columns.rewards,
+        segment_rewards=columns.segment_rewards,
+        figures=columns.figures,
         baseline_ids=[0] * group.num_candidates,
         gate_failures={name: tuple(failed) for name, failed in group.gate_failures.items()},
     )
-
-
-def _column(group: _Group, values: Mapping[int, float | None], vetoed: set[int]) -> list[float | None]:
-    """One entry per slot; those that failed a gate stand at the floor."""
-    floor = min([0.0, *(value for value in values.values() if value is not None)])
-    return [floor if index in vetoed else values.get(index) for index in range(group.num_candidates)]
-
-
-def _names(columns: Iterable[Mapping[str, object]]) -> list[str]:
-    """Every name, in the order first seen, so that equal groups give equal tables."""
-    return list(dict.fromkeys(name for column in columns for name in column))

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from rewards.errors import UserError
-from rewards.scoring import Score, ScoreFn, ScorerSink
+from rewards.scored import Score
+from rewards.scoring import ScoreFn, ScorerSink
 from rewards.types import Candidate, Gate, GroupKey, GroupScore, GroupSink, ParsedAnswer, Prompt, Scored, TextSpan
 
 KEY = GroupKey("g")
