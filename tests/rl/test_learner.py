@@ -117,7 +117,7 @@ def every_stage(rank: int, world_size: int, port: int, dirs: dict[str, Path], dt
             found[f"{tied}-{stage}"] = (rows, weights_of(learner))
             if stage == 3:
                 assert any(parameter.numel() == 0 for parameter in learner.model.parameters())
-    found["objectives"] = objective_runs(dirs["tied"], rank, world_size, port, VOCAB)
+    found["objectives"] = objective_runs(rank, world_size, port, dirs["tied"], VOCAB)
     return found
 
 
