@@ -39,7 +39,7 @@ SEED_SHIFT = 1_000_000
 LENGTHS = (0.3, 0.7)
 """Shortest and longest list, as shares of the most that the task allows."""
 
-INSIGHT = (1.0, 0.5)
+INSIGHT = (2.0, 1.0)
 """How much a shown topic that matches counts against chance (Gumbel noise of scale 1): when choosing, when ranking."""
 
 
