@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 class Learner:
-    """The policy, its optimizer and, where the objective asks for it, the frozen starting model: a copy, or LoRA's base.
+    """The policy, its optimizer and, where the objective asks for it, the frozen start: a copy, or LoRA's base.
 
     Args:
         model_dir: the starting model in the Hugging Face layout.
