@@ -6,7 +6,8 @@
            --topics, items, tags as words--> tiny random Llama          --> OUT/model
 
 The answers are well formed and of middling quality: who wrote them half sees what an item shows, chooses slates of
-half the length allowed and ranks carelessly. So RL finds the format in place and something to improve.
+half the length allowed and ranks carelessly. So RL finds the format in place and something to improve. What the tiny
+model takes over of that insight depends on how long it is taught: the form of an answer comes first.
 """
 
 from __future__ import annotations
