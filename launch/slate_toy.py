@@ -6,7 +6,8 @@
            --topics, items, tags as words--> tiny random Llama          --> OUT/model
 
 The answers are well formed and of middling quality: who wrote them half sees what an item shows, chooses slates of
-half the length allowed and ranks carelessly. So RL finds the format in place and something to improve.
+half the length allowed and ranks carelessly. So RL finds the format in place and something to improve. What the tiny
+model takes over of that insight depends on how long it is taught: the form of an answer comes first.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from rollouts.tiny import build_tiny_model
 VOCAB_SIZE = 259
 """Of the tokenizer without words: three control tokens and the bytes."""
 
-SHAPE = {"hidden": 64, "layers": 3, "heads": 2, "kv_heads": 2, "init_std": 0.05, "max_context": 160}
+SHAPE = {"hidden": 64, "layers": 3, "heads": 2, "kv_heads": 2, "init_std": 0.05, "copy_heads": True, "max_context": 160}
 SEED_SHIFT = 1_000_000
 """The answers are to pools of another seed, so that no pool of the recipe has been seen."""
 
 LENGTHS = (0.3, 0.7)
 """Shortest and longest list, as shares of the most that the task allows."""
 
-INSIGHT = (1.0, 0.5)
+INSIGHT = (2.0, 1.0)
 """How much a shown topic that matches counts against chance (Gumbel noise of scale 1): when choosing, when ranking."""
 
 

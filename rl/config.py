@@ -26,7 +26,8 @@ class OptimizerConfig(StrictModel):
 
 
 class LoraConfig(StrictModel):
-    """Train low-rank matrices beside frozen weights (arXiv 2106.09685); engines and checkpoints get them merged."""
+    """Train low-rank matrices beside frozen weights (arXiv 2106.09685), at any zero_stage; engines and checkpoints get
+    them merged."""
 
     rank: Annotated[int, Field(ge=1)] = 16
     alpha: Annotated[float, Field(gt=0)] = 32.0

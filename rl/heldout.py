@@ -111,8 +111,8 @@ def tally(
     }
     figures = _mean_figures(pairs, scores)
     for name, figure in figures.items():
-        metrics[f"heldout/{name}"] = figure["after"]
-        metrics[f"heldout/{name}_before"] = figure["before"]
+        metrics.setdefault(f"heldout/{name}", figure["after"])  # no figure hides a win rate
+        metrics.setdefault(f"heldout/{name}_before", figure["before"])
     rows = [
         {
             "prompt_id": pair.group.prompt.id,

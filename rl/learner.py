@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 
 class Learner:
-    """The policy, its optimizer and, where the objective asks for it, a frozen copy of the starting model.
+    """The policy, its optimizer and, where the objective asks for it, the frozen start: a copy, or LoRA's base.
 
     Args:
         model_dir: the starting model in the Hugging Face layout.

@@ -45,11 +45,6 @@ def learner_faults(learner: LearnerConfig) -> Iterator[tuple[tuple[str, ...], st
         yield ("offload", "nvme_path"), "nvme needs a folder on a fast local disk"
     if offload.nvme_path is not None and not on_disk:
         yield ("offload", "nvme_path"), "has no effect unless optimizer or params is nvme; leave it out"
-    if learner.lora is not None and offload.params != "none":
-        yield (
-            ("offload", "params"),
-            "adapters are added to weights that are offloaded by then, which is not supported; set none",
-        )
 
 
 def offload_fault(learner: LearnerConfig) -> tuple[tuple[str, ...], str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -74,6 +74,7 @@ def build_tiny_model(
     max_context: int = 512,
     tie_embeddings: bool = True,
     init_std: float = 0.2,
+    copy_heads: bool = False,
     seed: int = 0,
     dtype: Literal["bfloat16", "float16", "float32"] = "float32",
 ) -> Path:
@@ -81,7 +82,15 @@ def build_tiny_model(
 
     `head_dim` 32 is the smallest that vLLM's CPU attention takes. `init_std` is above the usual 0.02 so that logits
     are far from uniform and a wrong weight is visible in the log-probabilities. `words`: see `build_tiny_tokenizer`.
+    `copy_heads`: attention hands on what it reads from the start (the output projection undoes the value projection),
+    so that a task of choosing and copying tokens is learned in minutes instead of waiting for that to form; it needs
+    kv_heads = heads and head_dim x heads = hidden.
+
+    Raises:
+        ValueError: a vocabulary or a shape that cannot be.
     """
+    if copy_heads and not (kv_heads == heads and head_dim * heads == hidden):
+        raise ValueError(f"copy_heads needs kv_heads = heads and {head_dim} x {heads} = hidden, not {hidden}")
     directory = Path(directory)
     tokenizer = build_tiny_tokenizer(vocab_size, words)
     config = LlamaConfig(
@@ -103,6 +112,16 @@ def build_tiny_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
+        if copy_heads:
+            _let_heads_copy(model)
     model.to(getattr(torch, dtype)).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
+
+
+@torch.no_grad()
+def _let_heads_copy(model: LlamaForCausalLM) -> None:
+    for layer in model.model.layers:
+        attention: Any = layer.self_attn
+        torch.nn.init.orthogonal_(attention.v_proj.weight)
+        attention.o_proj.weight.copy_(attention.v_proj.weight.T)

@@ -102,6 +102,8 @@ def _off_policy_faults(config: ObjectiveConfig) -> Iterator[tuple[str, str]]:
             yield "off_policy.outside", "off_policy.weight is none, so nothing is masked; set token or sequence"
     if knobs.outside == "truncate" and knobs.low is not None:
         yield "off_policy.low", "small weights are not truncated; remove it, or set outside: mask"
+    if knobs.outside == "truncate" and knobs.high is not None and knobs.high < 1:
+        yield "off_policy.high", "would shrink every token on policy, whose weight is 1; use 1 or more"
     low, high = (0.5 if knobs.low is None else knobs.low), (5.0 if knobs.high is None else knobs.high)
     if knobs.outside == "mask" and not low < 1 < high:
         yield "off_policy.low", f"the band [{low:g}, {high:g}] must hold 1, the weight of a token on policy"

@@ -62,13 +62,16 @@ def write_toy(out: Path) -> None:
         subprocess.run([sys.executable, "-m", "launch.slate_toy", recipe, str(out / "toy")], cwd=ROOT, check=True)
 
 
+def toy_settings(out: Path) -> dict[str, Any]:
+    return {"model.path": out / "toy" / "model", "sft.data": out / "toy" / "answers.jsonl"}
+
+
 def warm_start(out: Path) -> Path:
     """The run of `podium sft` that all start from."""
     if (done := finished(out / "sft")) is not None:
         return done.path
     recipe = str(ROOT / "recipes" / "fgrpo_toy.yaml")
-    settings = {"model.path": out / "toy" / "model", "sft.data": out / "toy" / "answers.jsonl"}
-    podium("sft", recipe, *_set(settings), "--set", f"launch.storage={out / 'sft'}")
+    podium("sft", recipe, *_set(toy_settings(out) | {"launch.storage": out / "sft"}))
     done = finished(out / "sft")
     assert done is not None
     return done.path
@@ -78,7 +81,7 @@ def train(name: str, seed: int, start: Path, out: Path, more: Sequence[str]) -> 
     folder = out / f"{name}-{seed}"
     if (done := finished(folder)) is not None:
         return done
-    settings = {"seed": seed, "rl.init_from": start, "model.path": out / "toy" / "model", "launch.storage": folder}
+    settings = toy_settings(out) | {"seed": seed, "rl.init_from": start, "launch.storage": folder}
     started = time.monotonic()
     podium("train", str(ROOT / "recipes" / f"{name}.yaml"), *_set(settings), *(w for s in more for w in ("--set", s)))
     print(f"{name}, seed {seed}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)

@@ -159,6 +159,18 @@ def test_the_text_at_the_end(run: RunDir) -> None:
     assert text.count("held-out prompt ") == 3
 
 
+def test_a_warm_start_tells_its_losses(tmp_path: Path) -> None:
+    loss = {"before": 3.25, "after": 0.5, "perplexity": {"before": 25.79, "after": 1.649}, "num_tokens": 70}
+    text = summary_text({"kind": "sft", "steps": 2, "heldout_loss": loss, "final_checkpoint": "checkpoints/step_2"})
+    assert "held-out loss, nats a token  3.2500 before, 0.5000 after" in text
+    assert re.search(r"held-out perplexity +25\.79 before, 1\.65 after", text)
+    assert "judge calls" not in text
+    run = RunDir.create(tmp_path, "warm-sft", {}, seed=0)
+    for step in (1, 2):
+        run.append_metrics(step, {"sft/loss": 3.0 / step, "sft/heldout_loss": 2.0 / step, "time/step_s": 1.0})
+    assert "Loss, nats an answer token" in write_report(run.path).read_text(encoding="utf-8")
+
+
 def test_long_and_empty_answers_stay_readable() -> None:
     game = {"prompt": "word " * 400, "before": " \n", "after": "x\ny", "outcome": None}
     text = summary_text({"steps": 1, "judge_calls": 0}, [game])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from rl import shared_prefix
 from rl.config import LearnerConfig, OptimizerConfig, RLConfig
@@ -28,6 +30,10 @@ CUTS: dict[str, dict[str, Any]] = {
     "padded": {"micro_batch_tokens": 60, "share_prompt": False},
 }
 
+TOLERANCE = 2e-6
+"""Float32 through a model and back: of a loss, and of a gradient's largest error over its largest entry, or over 1. The
+loss by itself is held to 1e-6 (`test_loss.py`), with a model in float64 all of it to 5e-7 (`test_cuts.py`)."""
+
 CONFIG = RLConfig(
     num_steps=1,
     optimizer=OptimizerConfig(lr=1e-30, max_grad_norm=1e9),  # the weights stay, the gradient is not clipped
@@ -36,7 +42,7 @@ CONFIG = RLConfig(
 
 
 def objective_runs(
-    model_dir: Any, rank: int, world_size: int, port: int, vocab_size: int
+    rank: int, world_size: int, port: int, model_dir: Path, vocab_size: int
 ) -> dict[str, tuple[dict[str, float], np.ndarray]]:
     """Metrics and flat gradient of one update by "objective/cut", with ratios, divergences and weights off 1 and 0."""
     learner = Learner(
@@ -60,7 +66,7 @@ def objective_runs(
         seen.append(np.concatenate(grads))
 
     learner._basic_optimizer.register_step_pre_hook(keep_gradient)
-    plain, segmented, old = make_batches(learner, vocab_size)
+    plain, segmented, old = make_batches(learner.logprobs, vocab_size)
     found: dict[str, tuple[dict[str, float], np.ndarray]] = {}
     for name in OBJECTIVES:
         learner.objective = SETTINGS[name]
@@ -76,11 +82,13 @@ def objective_runs(
     return found
 
 
-def make_batches(learner: Learner, vocab_size: int) -> tuple[list[TrainGroup], list[TrainGroup], list[np.ndarray]]:
+def make_batches(
+    logprobs: Callable[[Sequence[TrainGroup]], list[np.ndarray]], vocab_size: int
+) -> tuple[list[TrainGroup], list[TrainGroup], list[np.ndarray]]:
     """A batch without and one with segments, and old logprobs of both; the engine's are near the old ones."""
     rng = np.random.default_rng(5)
     groups = make_groups(SHAPES, vocab_size=vocab_size, masked=True)
-    current = iter(learner.logprobs(groups))
+    current = iter(logprobs(groups))
     old: list[np.ndarray] = []
     plain: list[TrainGroup] = []
     for group in groups:
@@ -116,8 +124,10 @@ def check_objective_runs(one: dict[str, Any], others: Sequence[dict[str, Any]]) 
             for cut in CUTS:
                 other, other_gradient = result[f"{name}/{cut}"]
                 for key in ("rl/loss", "rl/policy_loss", "rl/grad_norm", "rl/disco_loss"):
-                    assert abs(other.get(key, 0.0) - metrics.get(key, 0.0)) < 1e-6, (name, cut, key)
-                assert np.abs(other_gradient - gradient).max() < 1e-6, (name, cut)
+                    same = pytest.approx(metrics.get(key, 0.0), rel=TOLERANCE, abs=TOLERANCE)
+                    assert other.get(key, 0.0) == same, (name, cut, key)
+                error = np.abs(other_gradient - gradient).max() / max(1.0, np.abs(gradient).max())
+                assert error < TOLERANCE, (name, cut, error)
 
 
 def is_off_policy(objective: Objective, metrics: dict[str, float]) -> bool:

@@ -117,7 +117,7 @@ def every_stage(rank: int, world_size: int, port: int, dirs: dict[str, Path], dt
             found[f"{tied}-{stage}"] = (rows, weights_of(learner))
             if stage == 3:
                 assert any(parameter.numel() == 0 for parameter in learner.model.parameters())
-    found["objectives"] = objective_runs(dirs["tied"], rank, world_size, port, VOCAB)
+    found["objectives"] = objective_runs(rank, world_size, port, dirs["tied"], VOCAB)
     return found
 
 
@@ -325,7 +325,7 @@ def test_the_learner_keeps_its_promises(model_dirs: dict[str, Path], tmp_path: P
     assert abs(bypass["rl/ratio"] - 1) > 0.1  # the engine's logprobs are made up
     disco = found["disco"]
     assert disco["rl/disco_loss"] != 0
-    assert disco["rl/disco_kl"] > 0
+    assert disco["rl/disco_kl"] != 0  # one-token estimates of tokens that the policy did not sample may be negative
     assert disco["rl/num_groups_without_pairs"] == 0
     for result in others:
         assert without_times(result["disco"]) == without_times(disco)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rl.config import LoraConfig
+from rl.config import LoraConfig, OffloadConfig
 from rl.learner import Learner
 from rollouts.tiny import build_tiny_model
 from tests.rl.learner_data import make_groups
@@ -32,6 +32,7 @@ def own_parameters(learner: Learner) -> dict[str, np.ndarray]:
 
 
 def adapt(rank: int, world_size: int, port: int, model_dir: Path, folder: Path) -> dict[str, Any]:
+    import rl.learner
     import rl.zero
 
     rl.zero.PERSISTENT_NUMEL = 1000  # partition the tiny matrices, keep the tiny norms whole
@@ -60,6 +61,14 @@ def adapt(rank: int, world_size: int, port: int, model_dir: Path, folder: Path) 
             train(again, 2, first=2)
             mine, other = own_parameters(learner), own_parameters(again)
             found[f"stage-{stage}"]["resumed"] = all(np.array_equal(mine[name], other[name]) for name in mine)
+
+    # Offload is refused on a CPU, where it saves nothing; what DeepSpeed makes of the settings can be seen there.
+    rl.learner.check_learner = lambda *_: None
+    for stage, offload in ((2, OffloadConfig(optimizer="cpu")), (3, OffloadConfig(optimizer="cpu", params="cpu"))):
+        config = make_config(zero_stage=stage, micro_batch_tokens=30, lora=LORA, offload=offload)
+        learner = make_learner(model_dir, rank, world_size, port, config, kl_coef=0.1)
+        train(learner, 2)
+        found[f"offload-{stage}"] = weights_of(learner)
     return found
 
 
@@ -79,6 +88,9 @@ def test_every_zero_stage_trains_the_adapters_and_nothing_else(tmp_path: Path) -
             assert np.abs(weight - reference["merged"][name]).max() < 1e-5, (stage, name)
             assert np.array_equal(weight, second[f"stage-{stage}"]["merged"][name]), (stage, name)
         assert one.get("resumed", True)
+    for stage in (2, 3):
+        for name, weight in first[f"offload-{stage}"].items():
+            assert np.abs(weight - reference["merged"][name]).max() < 1e-5, (stage, name)
     check_export(tmp_path / "stage_3" / "hf", model_dir, first["stage-3"]["merged"])
 
 

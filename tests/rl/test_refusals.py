@@ -56,6 +56,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"old_logprobs": "bypass", "off_policy": {"geometric_band": (0.9, 1.1)}}, "off_policy", "every weight is 1"),
     ({"off_policy": {"high": 2.0}}, "off_policy.high", "off_policy.weight is none"),
     ({"off_policy": {"outside": "mask"}}, "off_policy.outside", "nothing is masked"),
+    ({"off_policy": {"weight": "token", "high": 0.5}}, "off_policy.high", "would shrink every token on policy"),
     ({"off_policy": {"weight": "token", "low": 0.5}}, "off_policy.low", "small weights are not truncated"),
     ({"off_policy": {"weight": "token", "outside": "mask", "low": 1.5}}, "off_policy.low", "must hold 1"),
     ({"off_policy": {"geometric_band": (1.01, 1.1)}}, "off_policy.geometric_band", "must hold 1"),

@@ -45,7 +45,12 @@ def build(tmp_path: Path, seed: int = 0, rows: str = ROWS, **config: Any) -> Tas
     return build_task(TypeAdapter(TaskConfig).validate_python(config), seed, tmp_path)
 
 
-CONFIGS: list[dict[str, Any]] = [{"kind": "freeform"}, {"kind": "python", "target": f"{__name__}:TwoPrompts"}]
+CONFIGS: list[dict[str, Any]] = [
+    {"kind": "freeform"},
+    {"kind": "slate_rank", "source": {"kind": "synthetic", "num_prompts": 6}, "heldout": 2},
+    {"kind": "python", "target": f"{__name__}:TwoPrompts"},
+]
+WELL_FORMED = {"slate_rank": "<SLATE>i03, i00</SLATE><RANK>i00</RANK>"}
 
 
 def test_every_kind_has_a_builder_and_a_contract_test() -> None:
@@ -63,8 +68,9 @@ def test_contract(tmp_path: Path, config: dict[str, Any]) -> None:
         assert prompt.text == prompt.messages[-1]["content"]
         assert prompt.id
     assert [prompt.id for prompt in build(tmp_path, **config).train_prompts()] == [prompt.id for prompt in train]
-    parsed = task.parse(train[0], "an answer")
-    assert parsed.parts["answer"] == "an answer"
+    answer = WELL_FORMED.get(config["kind"], "an answer")
+    parsed = task.parse(train[0], answer)
+    assert parsed.parts.get("answer", answer) == answer  # without the part, judges see the text as it is
     assert parsed.malformed is None
 
 

@@ -66,6 +66,14 @@ def test_impossible_vocabulary_is_refused() -> None:
         build_tiny_tokenizer(100)
 
 
+def test_heads_that_copy_hand_on_what_they_read(tmp_path: Path) -> None:
+    build_tiny_model(tmp_path, heads=2, kv_heads=2, copy_heads=True)
+    attention = AutoModelForCausalLM.from_pretrained(tmp_path).model.layers[1].self_attn
+    torch.testing.assert_close(attention.o_proj.weight @ attention.v_proj.weight, torch.eye(64), atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="copy_heads needs"):
+        build_tiny_model(tmp_path / "wide", heads=4, kv_heads=4, copy_heads=True)
+
+
 def test_words_are_one_token_wherever_they_stand(tmp_path: Path) -> None:
     build_tiny_model(tmp_path, vocab_size=259, words=[" i01", "</SLATE>"])
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
