@@ -65,10 +65,11 @@ class Purse:
         self._last_step = self._earlier + used
         self._earlier, self._groups = 0, self._groups_per_step
 
-    def refill(self, groups: int) -> bool:
-        """The next batch, of so many groups, belongs to the step of the last one; False: no call is left for it."""
+    def refill(self, groups: int, *, calls_per_item: int) -> bool:
+        """The next batch, of so many groups, belongs to the step of the last one; False: nothing is left for it."""
         self._earlier, self._groups = self._last_step, groups
-        if self.left(0) != 0:
+        left = self.left(0)
+        if left is None or left >= calls_per_item:
             return True
         self._earlier, self._groups = 0, self._groups_per_step
         return False
