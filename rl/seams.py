@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
 from rewards.types import GroupScore, GroupSink, Prior
 from rl.types import TrainGroup
-from rollouts.types import FloatArray, Group, GroupRequest
+from rollouts.types import Group, GroupRequest
 
 
 class Engines(Protocol):
@@ -23,7 +25,7 @@ class Learner(Protocol):
     """The learner's ranks. `sync` brings every engine to the learner's weights; `logprobs` are those of the tokens."""
 
     async def step(self, groups: Sequence[TrainGroup]) -> dict[str, float]: ...
-    async def logprobs(self, groups: Sequence[TrainGroup]) -> list[FloatArray]: ...
+    async def logprobs(self, groups: Sequence[TrainGroup], *, reference: bool = False) -> list[np.ndarray]: ...
     async def sync(self, version: int, *, verify: bool) -> dict[str, float]: ...
     async def save(self, path: Any, extra: Mapping[str, Any]) -> None: ...
 
@@ -34,8 +36,10 @@ class TrainingSink(GroupSink, Protocol):
     refill(n): the next n groups belong to the step that was scored last; False: its budget of judge calls is spent.
     """
 
-    prior: Prior | None
-
+    @property
+    def prior(self) -> Prior | None: ...
+    @prior.setter
+    def prior(self, prior: Prior | None) -> None: ...
     def refill(self, num_groups: int) -> bool: ...
 
 

@@ -15,7 +15,7 @@ from rl.config import CheckpointConfig, EvaluationConfig, RLConfig, SyncConfig
 from rl.events import Event
 from rl.trainer import Trainer
 from rl.types import TrainGroup
-from rollouts.types import FinishReason, FloatArray, Group, GroupRequest, Rollout, SamplingSpec, Turn, VersionSpan
+from rollouts.types import FinishReason, Group, GroupRequest, Rollout, SamplingSpec, Turn, VersionSpan
 from tests.rl.learner_data import make_objective
 
 RL = RLConfig(num_steps=2, checkpoint=CheckpointConfig(every=1), sync=SyncConfig(verify_every=2))
@@ -156,8 +156,13 @@ class FakeLearner:
         self.learned.append(groups)
         return {"sync/logprob_gap": self.gap, "rl/loss": 0.5}
 
-    async def logprobs(self, groups: Sequence[TrainGroup]) -> list[FloatArray]:
-        return [rollout.rollout_logprobs + self.probe_gap for group in groups for rollout in group.rollouts]
+    async def logprobs(self, groups: Sequence[TrainGroup], *, reference: bool = False) -> list[np.ndarray]:
+        """The policy gives every token -1, as the engine does in slot 0, and `probe_gap`."""
+        return [
+            np.full(len(rollout.token_ids), -1.0 + self.probe_gap, dtype=np.float32)
+            for group in groups
+            for rollout in group.rollouts
+        ]
 
     async def sync(self, version: int, *, verify: bool) -> dict[str, float]:
         self.log.append(f"sync {version}")
