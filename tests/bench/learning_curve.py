@@ -16,6 +16,7 @@ import multiprocessing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import numpy as np
@@ -63,9 +64,9 @@ def play(run: Run) -> tuple[Run, Result]:
 class Results:
     """Plays what it is asked for, each run once."""
 
-    def __init__(self, num_steps: int, num_workers: int) -> None:
+    def __init__(self, num_steps: int, pool: Pool) -> None:
         self.num_steps = num_steps
-        self._pool = multiprocessing.get_context("spawn").Pool(num_workers)
+        self._pool = pool
         self._known: dict[Run, Result] = {}
 
     def of(self, method: int, share: float, optimizer: str, lr: float, seeds: Sequence[int]) -> list[Result]:
@@ -187,12 +188,13 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="HTML file to write the curves to")
     options = parser.parse_args()
     seeds = range(options.seeds)
-    results = Results(options.steps, options.workers)
     titles = [f"{share:.0%} of the prompts level" for share in SHARES]
     figure = make_subplots(rows=1, cols=len(SHARES), shared_yaxes=True, subplot_titles=titles)
-    for optimizer, shares in (("adamw", SHARES), ("sgd", SHARES[:2])):
-        mixed_tables(results, optimizer, shares, seeds, figure)
-        noise_table(results, optimizer, seeds)
+    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
+        results = Results(options.steps, pool)
+        for optimizer, shares in (("adamw", SHARES), ("sgd", SHARES[:2])):
+            mixed_tables(results, optimizer, shares, seeds, figure)
+            noise_table(results, optimizer, seeds)
     if options.plot is not None:
         figure.update_xaxes(title="judge calls")
         figure.update_yaxes(title="true score, share of the best", col=1)
