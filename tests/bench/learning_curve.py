@@ -3,9 +3,10 @@
     python -m tests.bench.learning_curve [--seeds 5] [--steps 100] [--plot FILE.html]
 
 Every method sees the same tasks (`tests/bench/learning_task.py`), the same judge and the same number of judge calls
-and updates; each is run at the rate of a small grid that was best for it on two other seeds, and all at one equal
-rate: the one that was best for them together. Intervals are 95 % t-intervals over seeds; differences are paired.
-On two free cores the whole takes five to ten minutes.
+and updates; an elimination asks half as often, so it gets twice the groups, and with them the rollouts. Each is run at
+the rate of a small grid that was best for it on two other seeds, and all at one equal rate: the one that was best for
+them together. Intervals are 95 % t-intervals over seeds; differences are paired. On two free cores the whole takes
+five to ten minutes.
 """
 
 from __future__ import annotations
