@@ -195,7 +195,7 @@ class Arena:
 
     def refill(self, num_groups: int) -> bool:
         """The groups that are opened next share the budget of the step that was scored last; False: it is spent."""
-        return self._purse.refill(num_groups)
+        return self._purse.refill(num_groups, calls_per_item=self._calls_per_item)
 
     def _calls_left(self, tournaments: Sequence[Tournament]) -> int | None:
         return self._purse.left(sum(tournament.num_calls for tournament in tournaments))

@@ -127,11 +127,12 @@ class Purse:
         self._last_step = (self._before, self._step, self._earlier + used)
         self._close_step()
 
-    def refill(self, groups: int) -> bool:
+    def refill(self, groups: int, *, calls_per_item: int) -> bool:
         """The next batch, of so many groups, belongs to the step of the last one; False: nothing is left for it."""
         self._before, self._step, self._earlier = self._last_step
         self._groups = groups
-        if self.left(0) != 0:
+        left = self.left(0)
+        if left is None or left >= calls_per_item:
             return True
         self._close_step()
         return False

@@ -17,7 +17,7 @@ from rewards.types import GroupKey
 from rl.alarms import check_versions
 from rl.seams import Engines, Learner
 from rl.types import TrainGroup, TrainRollout
-from rollouts.types import FloatArray, Group, GroupRequest
+from rollouts.types import Group, GroupRequest
 
 MAX_TOKENS = 64
 
@@ -73,7 +73,7 @@ def probe_groups(groups: Sequence[Group]) -> list[TrainGroup]:
     ]
 
 
-def gap_metrics(groups: Sequence[TrainGroup], logprobs: Sequence[FloatArray]) -> dict[str, float]:
+def gap_metrics(groups: Sequence[TrainGroup], logprobs: Sequence[np.ndarray]) -> dict[str, float]:
     """|learner - engine| over the loss tokens, in nats; logprobs: the learner's, per rollout in the groups' order."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     gaps = np.concatenate(

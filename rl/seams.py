@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from rewards.types import GroupScore, GroupSink, Prior
 from rl.types import TrainGroup
-from rollouts.types import FloatArray, Group, GroupRequest
+from rollouts.types import Group, GroupRequest
 
 
 class Engines(Protocol):
@@ -38,7 +38,6 @@ class TrainingSink(GroupSink, Protocol):
     def prior(self) -> Prior | None: ...
     @prior.setter
     def prior(self, prior: Prior | None) -> None: ...
-
     def refill(self, num_groups: int) -> bool: ...
 
 

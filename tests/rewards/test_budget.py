@@ -145,6 +145,14 @@ class TestRun:
 
         assert asyncio.run(play()) == played
 
+    def test_no_refill_for_less_than_a_match(self) -> None:
+        async def play() -> tuple[int, bool]:
+            rewards = config(budget=CallBudget(calls_per_step=25), orders="both")
+            arena = Arena(rewards, FakeJudge(), groups_per_step=2)
+            return await self.step(arena, 0), arena.refill(1)
+
+        assert asyncio.run(play()) == (24, False)
+
     def test_a_refill_takes_nothing_from_the_next_step(self) -> None:
         async def play() -> tuple[bool, int]:
             arena = self.arena(CallBudget(calls_per_step=12))

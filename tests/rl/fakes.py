@@ -16,7 +16,7 @@ from rl.events import Event
 from rl.objectives import Objective
 from rl.trainer import Trainer
 from rl.types import TrainGroup
-from rollouts.types import FinishReason, FloatArray, Group, GroupRequest, Rollout, SamplingSpec, Turn, VersionSpan
+from rollouts.types import FinishReason, Group, GroupRequest, Rollout, SamplingSpec, Turn, VersionSpan
 from tests.rl.learner_data import make_objective
 
 RL = RLConfig(num_steps=2, checkpoint=CheckpointConfig(every=1), sync=SyncConfig(verify_every=2))
