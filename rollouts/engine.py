@@ -77,7 +77,7 @@ def environment(spec: EngineSpec) -> dict[str, str]:
         env["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cpus))
         env["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
         if not spec.config.compile:
-            # Or vLLM compiles a count over the vocabulary, for ranks that nobody reads: seconds before the first answer.
+            # Or vLLM compiles a count over the vocabulary for ranks that nobody reads, seconds before the first answer.
             env["TORCHDYNAMO_DISABLE"] = "1"
         if spec.config.preload_openmp and (library := openmp_library()) is not None:
             env["LD_PRELOAD"] = str(library)
