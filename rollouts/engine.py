@@ -76,6 +76,9 @@ def environment(spec: EngineSpec) -> dict[str, str]:
         cpus = spec.cpus or tuple(sorted(os.sched_getaffinity(0)))
         env["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cpus))
         env["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
+        if not spec.config.compile:
+            # Or vLLM compiles a count over the vocabulary for ranks that nobody reads, seconds before the first answer.
+            env["TORCHDYNAMO_DISABLE"] = "1"
         if spec.config.preload_openmp and (library := openmp_library()) is not None:
             env["LD_PRELOAD"] = str(library)
     return env

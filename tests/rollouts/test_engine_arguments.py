@@ -118,6 +118,13 @@ def test_openmp_is_looked_for_in_this_environment(monkeypatch: pytest.MonkeyPatc
     assert engine.openmp_library() == tmp_path / "lib" / "libiomp5.so"
 
 
+@pytest.mark.parametrize(
+    ("device", "compiled", "disabled"), [("cpu", False, True), ("cpu", True, False), ("cuda", False, False)]
+)
+def test_a_cpu_engine_compiles_nothing_unless_it_is_asked_to(device: str, compiled: bool, disabled: bool) -> None:
+    assert ("TORCHDYNAMO_DISABLE" in environment(spec(device, compile=compiled))) == disabled
+
+
 def test_a_gpu_engine_is_bound_to_no_cores() -> None:
     variables = environment(spec("cuda", cpus=None))
     assert not {name for name in variables if name.startswith("VLLM_CPU")}
