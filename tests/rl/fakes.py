@@ -157,7 +157,7 @@ class FakeLearner:
         self.learned.append(groups)
         return {"sync/logprob_gap": self.gap, "rl/loss": 0.5}
 
-    async def logprobs(self, groups: Sequence[TrainGroup], *, reference: bool = False) -> list[FloatArray]:
+    async def logprobs(self, groups: Sequence[TrainGroup], *, reference: bool = False) -> list[np.ndarray]:
         """The policy's are the engine's and `probe_gap` more; the reference is less sure of later slots."""
         return [
             (rollout.rollout_logprobs + self.probe_gap - 0.1 * slot * reference).astype(np.float32)
