@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from launch.chaos import Chaos
 from rewards.errors import JudgeFailure
+from rewards.judges.panel import Panel
 from rewards.types import Candidate, Judge, ListJudge, Places, Prompt, Verdict, VerdictKind
 
 LATE_S = 1.0
@@ -25,7 +26,7 @@ class ChaosJudge:
         self.symmetric = judge.symmetric
 
     async def compare(self, prompt: Prompt, first: Candidate, second: Candidate) -> Verdict:
-        await self._faults.meet(prompt.id, first.id, second.id)
+        await self._faults.meet(self.name, prompt.id, first.id, second.id)
         return await self._judge.compare(prompt, first, second)
 
     async def close(self) -> None:
@@ -40,12 +41,14 @@ class ChaosListJudge(ChaosJudge):
         self._ranker = ranker
 
     async def rank(self, prompt: Prompt, candidates: Sequence[Candidate]) -> Places:
-        await self._faults.meet(prompt.id, *(candidate.id for candidate in candidates))
+        await self._faults.meet(self.name, prompt.id, *(candidate.id for candidate in candidates))
         return await self._ranker.rank(prompt, candidates)
 
 
 def faulty(judge: Judge, chaos: Chaos) -> Judge:
-    """The judge behind faults; one that ranks still does."""
+    """The judge behind faults; one that ranks still does, and a panel's members fail one by one."""
+    if isinstance(judge, Panel):
+        return judge.behind(lambda member: faulty(member, chaos))
     return ChaosListJudge(judge, judge, chaos) if isinstance(judge, ListJudge) else ChaosJudge(judge, chaos)
 
 

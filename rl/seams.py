@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from rewards.types import GroupScore, GroupSink, Prior
 from rl.types import TrainGroup
-from rollouts.types import Group, GroupRequest
+from rollouts.types import FloatArray, Group, GroupRequest
 
 
 class Engines(Protocol):
@@ -23,7 +23,7 @@ class Learner(Protocol):
     """The learner's ranks. `sync` brings every engine to the learner's weights; `logprobs` are those of the tokens."""
 
     async def step(self, groups: Sequence[TrainGroup]) -> dict[str, float]: ...
-    async def logprobs(self, groups: Sequence[TrainGroup], *, reference: bool = False) -> list[np.ndarray]: ...
+    async def logprobs(self, groups: Sequence[TrainGroup], *, reference: bool = False) -> list[FloatArray]: ...
     async def sync(self, version: int, *, verify: bool) -> dict[str, float]: ...
     async def save(self, path: Any, extra: Mapping[str, Any]) -> None: ...
 

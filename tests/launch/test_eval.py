@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from launch import eval as evaluation
+from launch import starting
 from launch.cli import app
 from launch.eval import evaluate_recipe, evaluate_run
 from launch.judging import audit_rewards, ladder_rewards
@@ -157,6 +158,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> Engines:
     monkeypatch.setattr(evaluation, "EnginePool", engines.pool)
     monkeypatch.setattr(evaluation, "ray_session", lambda recipe: nullcontext())
     monkeypatch.setattr(evaluation, "resolve_model", Path)
+    monkeypatch.setattr(starting, "resolve_model", Path)
     monkeypatch.setattr(evaluation, "load_tokenizer", lambda model: build_tiny_tokenizer())
     return engines
 
