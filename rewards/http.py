@@ -75,7 +75,7 @@ def create_app(served: Served, *, limits: ServeLimits = ServeLimits(), token: st
     door = Door(app, limits=limits, token=token, on_done=lambda *done: metrics.on_done(*done))
     metrics = ServiceMetrics(served.ledger, lambda: door.at_work, lambda: door.gathering)
 
-    async def scorewhole_number(group: GroupOfTexts) -> GroupScore:
+    async def score_whole(group: GroupOfTexts) -> GroupScore:
         sink = served.new_sink()
         try:
             (scored,) = await score_texts(sink, [group])
@@ -86,7 +86,7 @@ def create_app(served: Served, *, limits: ServeLimits = ServeLimits(), token: st
     async def score(group: ScoreRequest) -> Response:
         """Rank the answers to one prompt against each other."""
         _check_fields(group, served.needed_fields)
-        scored = await scorewhole_number(group)
+        scored = await score_whole(group)
         return JSONResponse(asdict(scored if group.matches else replace(scored, matches=(), rankings=())))
 
     # The largest group is this service's, and its schema is to say so.
@@ -94,7 +94,7 @@ def create_app(served: Served, *, limits: ServeLimits = ServeLimits(), token: st
     score.__annotations__["group"] = create_model("ScoreRequest", __base__=ScoreRequest, candidates=(candidates, ...))
     app.post("/v1/groups/score", responses=ERRORS, response_model=GroupScore, dependencies=bearer)(score)
 
-    gatherer = Gatherer(scorewhole_number, deadline_s=limits.gather_deadline_s)
+    gatherer = Gatherer(score_whole, deadline_s=limits.gather_deadline_s)
 
     async def gather(members: GatherRequest) -> Response:
         """Bring some answers of a group, and wait for their rewards until the group is whole."""
