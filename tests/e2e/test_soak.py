@@ -14,7 +14,16 @@ import psutil
 import pytest
 
 from launch import tables
-from tests.e2e.whole_runs import RECIPE, environment, only_run, podium, settings, shared_memory, wait_until_gone
+from tests.e2e.whole_runs import (
+    RECIPE,
+    environment,
+    left_in_shared_memory,
+    only_run,
+    podium,
+    settings,
+    shared_memory,
+    wait_until_gone,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -50,7 +59,7 @@ def test_a_run_under_faults_loses_nothing_and_leaves_nothing(tiny_model: Path, t
         if code == 0 or len(codes) == 4:
             break
         command = podium("train", "--resume", str(run.path), *chaos)
-    assert shared_memory() - before == set()
+    assert left_in_shared_memory(before) == set()
     assert codes == [1, -signal.SIGKILL, 0], [log[-2000:] for log in logs]
 
     struck = [json.loads(line) for line in (run.path / "chaos.jsonl").read_text().splitlines()]
