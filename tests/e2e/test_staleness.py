@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from launch.run_dir import RunDir
-from tests.e2e.whole_runs import RECIPE, environment, podium, settings, shared_memory, wait_until_gone
+from tests.e2e.whole_runs import RECIPE, only_run, settings, start
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -24,19 +22,8 @@ OPTIONS = [
 
 
 def test_the_next_step_is_sampled_by_the_weights_before(tiny_model: Path, tmp_path: Path) -> None:
-    storage, before = tmp_path / "runs", shared_memory()
-    done = subprocess.run(
-        podium("train", str(RECIPE), *settings(tiny_model, storage, *OPTIONS)),
-        env=environment() | {"PODIUM_TEST_MARK": "stale"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    assert wait_until_gone("stale") == []
-    assert shared_memory() - before == set()
-    (path,) = storage.iterdir()
-    run = RunDir.open(path)
+    start(["train", str(RECIPE), *settings(tiny_model, tmp_path / "runs", *OPTIONS)])
+    run = only_run(tmp_path / "runs")
     rows = run.metrics()
     assert [row["step"] for row in rows] == run.checkpoints() == [1, 2, 3]
     for step, row in zip((1, 2, 3), rows, strict=True):
