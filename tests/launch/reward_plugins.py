@@ -20,6 +20,14 @@ def shorter(prompt: Prompt, first: Candidate, second: Candidate) -> float:
     return 1.0 - longer(prompt, first, second)
 
 
+def first_seat(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    return 1.0
+
+
+def more_letters(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    return float(len(first.text) - len(second.text))
+
+
 def fails_for_x(prompt: Prompt, first: Candidate, second: Candidate) -> float | None:
     return None if "x" in (first.text, second.text) else longer(prompt, first, second)
 

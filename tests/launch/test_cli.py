@@ -49,7 +49,7 @@ def test_version_and_help() -> None:
     assert shown.returncode == 0
     for command in (
         *("check", "doctor", "train", "sft", "eval", "export", "pairs", "rank", "simulate", "report", "schema"),
-        *("serve", "score", "rejudge"),
+        *("serve", "score", "rejudge", "judge-audit"),
     ):
         assert command in shown.stdout
 
