@@ -391,11 +391,15 @@ def rejudge(
 def judge_audit(
     pairs: Annotated[Path, typer.Argument(metavar="PAIRS.jsonl", help="One pair with a known better answer a line.")],
     reward: RewardFile,
+    attacks: Annotated[
+        list[str] | None,
+        typer.Option("--attack", metavar="NAME", help="Default: all; none: without; may be repeated."),
+    ] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option("-o", metavar="FILE.json", help="Write what --json prints.")] = None,
 ) -> None:
-    """Hold RECIPE's judge against human preferences.
+    """Hold RECIPE's judge against human preferences, then attack it: what flips its verdicts?
 
     A line is {"prompt": text, "better": text, "worse": text, "id"?: text, "fields"?: {name: text}}; chosen and rejected
     are read as better and worse.
@@ -403,8 +407,10 @@ def judge_audit(
     from launch.judge_audit import audit_text
     from launch.judge_audit import judge_audit as audit
     from recipes.reward import load_rewards
+    from rewards.attacks import ATTACKS
 
-    result = audit(pairs, load_rewards(reward, overrides or ()))
+    chosen = () if attacks == ["none"] else tuple(attacks or ATTACKS)
+    result = audit(pairs, load_rewards(reward, overrides or ()), attacks=chosen)
     if out is not None:
         _write_json(result, out)
     if as_json:

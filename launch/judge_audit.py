@@ -1,6 +1,7 @@
 """`podium judge-audit PAIRS.jsonl`: is a recipe's judge right about pairs whose better answer people have named?
 
-pairs --as groups of two, in both orders--> a sink over the recipe's judge --> scores --> figures with 95 % intervals
+pairs ------------as groups of two, in both orders--> a sink over the recipe's judge --> scores --> figures
+  +--attacked (launch/judge_attacks.py), likewise----------^
 
 Topology, aggregator, gates, router and budget of the recipe are left aside: every pair is put before the judge itself.
 """
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from launch.judge_attacks import Texts, attack_judge, attack_lines, compare_texts, estimate_json, shown
 from launch.judging import audit_rewards
 from launch.ladder import length_controlled_win_rate
 from launch.reward_side import call_counter, needed_fields, open_reward_side
@@ -21,6 +23,7 @@ from launch.session import signals_cancel
 from recipes.reward import LoadedRewards
 from rewards.aggregator_config import WinRate
 from rewards.aggregators.votes import FloatArray
+from rewards.attacks import ATTACKS
 from rewards.calibration import KnownPair, load_pairs
 from rewards.config import CallBudget, RewardsConfig, TournamentRewards
 from rewards.diagnostics.bootstrap import Estimate
@@ -35,22 +38,22 @@ from rewards.diagnostics.known_pairs import (
 )
 from rewards.errors import UserError
 from rewards.health import Rate, failure_rate, first_seat_rate, order_flip_rate, tie_rate
-from rewards.types import Candidate, GroupKey, GroupScore, GroupSink, Judge, VerdictKind
+from rewards.types import GroupScore, Judge, VerdictKind
 
 NUM_LENGTH_RESAMPLES = 200
 """Each is a regression of its own."""
 
-Texts = tuple[str, str]
-"""The answer that should win, and the other."""
 
-
-def judge_audit(path: Path, loaded: LoadedRewards) -> dict[str, Any]:
-    """Every pair of `path` before the judge of `loaded`; all figures, for scripts.
+def judge_audit(path: Path, loaded: LoadedRewards, *, attacks: Sequence[str] = tuple(ATTACKS)) -> dict[str, Any]:
+    """Every pair of `path` before the judge of `loaded`, as given and after each of `attacks`; figures for scripts.
 
     Raises:
         UserError: bad input, or rewards without a judge that compares two answers.
         RunStopped: the judge is down.
     """
+    for attack in attacks:
+        if attack not in ATTACKS:
+            raise UserError(f"judge-audit: there is no attack {attack!r}; there are {', '.join(ATTACKS)}")
     pairs = load_pairs(path, key="")
     rewards = audited_rewards(loaded.recipe.rewards)
     for pair in pairs:
@@ -58,7 +61,7 @@ def judge_audit(path: Path, loaded: LoadedRewards) -> dict[str, Any]:
             if name not in pair.prompt.fields:
                 raise UserError(f"{path}: pair {pair.prompt.id}: fields.{name} is missing; the judge reads it")
     recipe = loaded.recipe.model_copy(update={"rewards": rewards})
-    return asyncio.run(_audit(pairs, LoadedRewards(recipe, loaded.path, loaded.base_dir)))
+    return asyncio.run(_audit(pairs, LoadedRewards(recipe, loaded.path, loaded.base_dir), list(dict.fromkeys(attacks))))
 
 
 def audited_rewards(config: RewardsConfig) -> TournamentRewards:
@@ -84,7 +87,7 @@ def audited_rewards(config: RewardsConfig) -> TournamentRewards:
     )
 
 
-async def _audit(pairs: Sequence[KnownPair], loaded: LoadedRewards) -> dict[str, Any]:
+async def _audit(pairs: Sequence[KnownPair], loaded: LoadedRewards, attacks: Sequence[str]) -> dict[str, Any]:
     seed = loaded.recipe.seed
     with signals_cancel(), call_counter(f"auditing {len(pairs)} pairs") as on_call:
         async with open_reward_side(loaded.recipe, loaded.base_dir) as side:
@@ -95,24 +98,13 @@ async def _audit(pairs: Sequence[KnownPair], loaded: LoadedRewards) -> dict[str,
             try:
                 texts = [(pair.better.text, pair.worse.text) for pair in pairs]
                 scores = await compare_texts(sink, pairs, texts)
+                results_P = pair_results(pair_outcomes(scores), kind)
+                attacked = {name: await attack_judge(name, sink, pairs, results_P, kind, seed=seed) for name in attacks}
             finally:
                 await sink.stop()
             spent = side.ledger.summary().get("scoring", {})
-    return {"judge": name, "verdict": kind, **figures(texts, scores, kind, seed=seed), "judges": spent}
-
-
-async def compare_texts(
-    sink: GroupSink, pairs: Sequence[KnownPair], texts: Sequence[Texts], what: str = "as given"
-) -> list[GroupScore]:
-    """The verdicts on two answers to each pair's prompt, as one batch; the first one is in slot 0."""
-    keys = [GroupKey(f"{what}:{number}:{pair.prompt.id}") for number, pair in enumerate(pairs)]
-    for key, pair, two in zip(keys, pairs, texts, strict=True):
-        await sink.open(key, pair.prompt, 2)
-        for slot, text in enumerate(two):
-            await sink.add(key, slot, Candidate(str(slot), text))
-        await sink.close(key)
-    scores = await sink.scores()
-    return [scores[key] for key in keys]
+    said = figures(texts, scores, kind, seed=seed)
+    return {"judge": name, "verdict": kind, **said, "attacks": attacked, "judges": spent}
 
 
 def figures(texts: Sequence[Texts], scores: Sequence[GroupScore], kind: VerdictKind, *, seed: int) -> dict[str, Any]:
@@ -170,10 +162,6 @@ def _rate(rate: Rate) -> dict[str, float | int | None]:
     return {"value": rate.value, "low": low, "high": high, "num": rate.total}
 
 
-def estimate_json(figure: Estimate) -> dict[str, float | int | None]:
-    return {"value": figure.value, "low": figure.low, "high": figure.high, "num": figure.num_groups}
-
-
 def audit_text(result: dict[str, Any]) -> str:
     """The figures, for people."""
     rows = [
@@ -198,6 +186,7 @@ def audit_text(result: dict[str, Any]) -> str:
             f"  confidence {row['low']:.1f} to {row['high']:.1f}: says {row['confidence']:.3f}, "
             f"is right {row['accuracy']:.3f}, {row['num_pairs']:.0f} pairs"
         )
+    lines += attack_lines(result["attacks"])
     lines += [f"  failed: {cause:<19}{number}" for cause, number in result["failures"].items()]
     for judge, spent in result["judges"].items():
         lines.append(
@@ -205,7 +194,3 @@ def audit_text(result: dict[str, Any]) -> str:
             f"{spent['tokens_in']:.0f} tokens in, {spent['tokens_out']:.0f} out, cost {spent['cost']:.4g}"
         )
     return "\n".join(lines)
-
-
-def shown(figure: dict[str, Any]) -> str:
-    return "-" if figure["value"] is None else f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"

@@ -38,7 +38,7 @@ def file_of(folder: Path, *rows: Any) -> Path:
 
 
 def test_a_judge_of_lengths_is_right_where_the_longer_is_better(tmp_path: Path) -> None:
-    result = judge_audit(file_of(tmp_path, *PAIRS), rewards(tmp_path))
+    result = judge_audit(file_of(tmp_path, *PAIRS), rewards(tmp_path), attacks=())
     assert result["accuracy"]["value"] == result["longer_is_better_rate"]["value"] == 2.5 / 4
     assert result["accuracy"]["low"] < 2.5 / 4 < result["accuracy"]["high"]
     assert result["order_flip_rate"]["value"] == 0.0
