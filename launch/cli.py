@@ -409,6 +409,8 @@ def judge_audit(
     from recipes.reward import load_rewards
     from rewards.attacks import ATTACKS
 
+    if out is not None and not out.parent.is_dir():  # said before the calls are paid for
+        raise UserError(f"-o {out}: there is no folder {out.parent}; name another file")
     chosen = () if attacks == ["none"] else tuple(attacks or ATTACKS)
     result = audit(pairs, load_rewards(reward, overrides or ()), attacks=chosen)
     if out is not None:

@@ -31,10 +31,11 @@ from rewards.diagnostics.known_pairs import (
     accuracy_by_margin,
     brier_score,
     calibration_error,
-    human_agreement,
+    human_kappa,
     pair_outcomes,
     pair_results,
     share,
+    verdict_accuracy,
 )
 from rewards.errors import UserError
 from rewards.health import Rate, failure_rate, first_seat_rate, order_flip_rate, tie_rate
@@ -93,27 +94,34 @@ async def _audit(pairs: Sequence[KnownPair], loaded: LoadedRewards, attacks: Seq
         async with open_reward_side(loaded.recipe, loaded.base_dir) as side:
             if not isinstance(side.judge, Judge):
                 raise UserError(f"{loaded.path}: this judge ranks several at once; audit one that compares two answers")
-            kind, name = side.judge.kind, side.judge.name
+            kind, name, symmetric = side.judge.kind, side.judge.name, side.judge.symmetric
             sink = side.sink(on_call=on_call)
             try:
                 texts = [(pair.better.text, pair.worse.text) for pair in pairs]
                 scores = await compare_texts(sink, pairs, texts)
                 results_P = pair_results(pair_outcomes(scores), kind)
-                attacked = {name: await attack_judge(name, sink, pairs, results_P, kind, seed=seed) for name in attacks}
+                attacked = {
+                    attack: await attack_judge(attack, sink, pairs, results_P, kind, seed=seed) for attack in attacks
+                }
             finally:
                 await sink.stop()
             spent = side.ledger.summary().get("scoring", {})
-    said = figures(texts, scores, kind, seed=seed)
+    said = figures(texts, scores, kind, symmetric=symmetric, seed=seed)
     return {"judge": name, "verdict": kind, **said, "attacks": attacked, "judges": spent}
 
 
-def figures(texts: Sequence[Texts], scores: Sequence[GroupScore], kind: VerdictKind, *, seed: int) -> dict[str, Any]:
-    """What the verdicts say of the judge; `texts` and `scores` have the better answer first."""
+def figures(
+    texts: Sequence[Texts], scores: Sequence[GroupScore], kind: VerdictKind, *, symmetric: bool, seed: int
+) -> dict[str, Any]:
+    """What the verdicts say of the judge; `texts` and `scores` have the better answer first.
+
+    A symmetric judge is asked in one order and has no figures about seats.
+    """
     outcomes_P = pair_outcomes(scores)
     results_P = pair_results(outcomes_P, kind)
     gaps_P = np.array([len(better) - len(worse) for better, worse in texts], dtype=np.float64)
-    agreement = human_agreement(scores, seed=seed)
-    rates = {rate.__name__: _rate(rate(scores)) for rate in (order_flip_rate, first_seat_rate, tie_rate, failure_rate)}
+    seats = {} if symmetric else {rate.__name__: _rate(rate(scores)) for rate in (order_flip_rate, first_seat_rate)}
+    rates = {rate.__name__: _rate(rate(scores)) for rate in (tie_rate, failure_rate)}
     failures: dict[str, int] = {}
     for score in scores:
         for cause, number in score.failures.items():
@@ -124,8 +132,9 @@ def figures(texts: Sequence[Texts], scores: Sequence[GroupScore], kind: VerdictK
         "accuracy": estimate_json(share(results_P)),
         "length_controlled_accuracy": estimate_json(_length_controlled(results_P, gaps_P, seed)),
         "longer_is_better_rate": estimate_json(share(0.5 + np.sign(gaps_P) / 2.0)),
-        "verdict_accuracy": estimate_json(agreement.share),
-        "kappa": estimate_json(agreement.kappa),
+        "verdict_accuracy": estimate_json(verdict_accuracy(scores)),
+        "kappa": estimate_json(human_kappa(scores, symmetric=symmetric, seed=seed)),
+        **seats,
         **rates,
         "num_calls": sum(score.num_calls for score in scores),
         "num_cached": sum(score.num_cached for score in scores),
@@ -144,12 +153,15 @@ def figures(texts: Sequence[Texts], scores: Sequence[GroupScore], kind: VerdictK
 
 
 def _length_controlled(results_P: FloatArray, gaps_P: FloatArray, seed: int) -> Estimate:
-    """Accuracy if both answers were equally long, in characters; interval by drawing pairs again."""
+    """Accuracy if both answers were equally long, in characters; interval by drawing pairs again.
+
+    Where all results are the same they say nothing of the length, and the interval is the whole range.
+    """
     there_P = ~np.isnan(results_P)
     results_P, gaps_P = results_P[there_P], gaps_P[there_P]
     value = length_controlled_win_rate(results_P, gaps_P)
     num = len(results_P)
-    if value is None or num < 2:
+    if value is None or np.ptp(results_P) == 0.0:
         return Estimate(value, 0.0, 1.0, num)
     drawn_RP = np.random.default_rng(seed).integers(num, size=(NUM_LENGTH_RESAMPLES, num))
     values = [length_controlled_win_rate(results_P[drawn_P], gaps_P[drawn_P]) for drawn_P in drawn_RP]

@@ -83,5 +83,7 @@ def _pair(line: str, where: str, number: int) -> KnownPair:
         raise UserError(f"{where}: fields are texts by name, got {fields!r}")
     prompt, better, worse = map(str, texts)
     return KnownPair(
-        Prompt(str(name), prompt, fields=fields), Candidate(f"{number}-0", better), Candidate(f"{number}-1", worse)
+        Prompt(str(name), prompt, ({"role": "user", "content": prompt},), fields),
+        Candidate(f"{number}-0", better),
+        Candidate(f"{number}-1", worse),
     )

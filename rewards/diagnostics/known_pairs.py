@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rewards.aggregators.votes import FloatArray
-from rewards.diagnostics.agreement import Agreement, Outcomes, pairwise_agreement
+from rewards.diagnostics.agreement import Outcomes, pairwise_agreement
 from rewards.diagnostics.bootstrap import Estimate, estimate, ratio
 from rewards.health import wilson_interval
 from rewards.types import GroupScore, VerdictKind
@@ -43,22 +43,40 @@ def share(results_P: FloatArray) -> Estimate:
     return Estimate(float(there_P.mean()) if len(there_P) else None, low, high, len(there_P))
 
 
-def human_agreement(scores: Sequence[GroupScore], *, seed: int = 0) -> Agreement:
-    """Single verdicts against the known ones, by seats: each verdict says first or second, and one of them is right.
+def verdict_results(score: GroupScore) -> FloatArray:
+    """Single verdicts of a pair, [C, 2]: 1 right, 0.5 level, 0 wrong; and whether the better answer was shown first."""
+    level = 0.0 if score.kind == "score" else 0.5
+    rows: list[tuple[float, float]] = []
+    for match in score.matches:
+        for call in match.calls:
+            if (value := call.verdict.value) is not None:
+                for_first = 0.5 + np.sign(value - level) / 2.0
+                better_first = call.first == 0
+                rows.append((for_first if better_first else 1.0 - for_first, float(better_first)))
+    return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
-    A judge that always names one seat has kappa 0, whatever its share. Intervals by drawing pairs again.
+
+def verdict_accuracy(scores: Sequence[GroupScore]) -> Estimate:
+    """Share of right single verdicts, each pair weighing the same; the interval counts pairs, not verdicts."""
+    results = [verdict_results(score)[:, 0] for score in scores]
+    return share(np.array([result.mean() if len(result) else np.nan for result in results], dtype=np.float64))
+
+
+def human_kappa(scores: Sequence[GroupScore], *, symmetric: bool = False, seed: int = 0) -> Estimate:
+    """Cohen's kappa of single verdicts and the known ones, by seats: each says first or second, and one is right.
+
+    A judge that always names one seat has kappa 0, whatever its share. The interval draws pairs again.
+
+    Args:
+        symmetric: the judge would say the same in the other order, so each verdict stands for both.
     """
     rows: list[FloatArray] = []
     for score in scores:
-        level = 0.0 if score.kind == "score" else 0.5
-        said_C2 = [
-            (0.5 + np.sign(call.verdict.value - level) / 2.0, 1.0 - call.first)
-            for match in score.matches
-            for call in match.calls
-            if call.verdict.value is not None
-        ]
-        rows.append(np.array(said_C2, dtype=np.float64).reshape(-1, 2))
-    return pairwise_agreement(Outcomes((JUDGE, HUMAN), tuple(rows)), seed=seed)[JUDGE, HUMAN]
+        right_C, first_C = verdict_results(score).T
+        for_first_C = np.where(first_C == 1.0, right_C, 1.0 - right_C)
+        said_C2 = np.stack([for_first_C, first_C], axis=-1)
+        rows.append(np.concatenate([said_C2, 1.0 - said_C2]) if symmetric else said_C2)
+    return pairwise_agreement(Outcomes((JUDGE, HUMAN), tuple(rows)), seed=seed)[JUDGE, HUMAN].kappa
 
 
 def brier_score(outcomes_P: FloatArray, *, seed: int = 0) -> Estimate:

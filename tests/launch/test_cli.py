@@ -86,6 +86,8 @@ print(sorted({"torch", "ray", "vllm", "deepspeed", "transformers", "numpy", "pyd
         ["sft"],
         ["sft", "full.yaml", "--set", "sft=null"],
         ["sft", "full.yaml", "--set", "sft.data=gone.jsonl"],
+        ["judge-audit", "gone.jsonl", "--reward", "full.yaml"],
+        ["judge-audit", "answers.jsonl", "--reward", "full.yaml", "-o", "no/such/folder.json"],
     ],
 )
 def test_bad_input_ends_with_two_and_says_why(arguments: list[str]) -> None:

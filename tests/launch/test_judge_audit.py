@@ -64,6 +64,11 @@ def test_length_control_takes_the_length_out(tmp_path: Path) -> None:
     assert result["length_controlled_accuracy"]["value"] < 0.75
 
 
+def test_a_judge_that_is_always_right_says_nothing_of_the_length(tmp_path: Path) -> None:
+    found = judge_audit(file_of(tmp_path, PAIRS[0], PAIRS[2]), rewards(tmp_path), attacks=())
+    assert (found["length_controlled_accuracy"]["low"], found["length_controlled_accuracy"]["high"]) == (0.0, 1.0)
+
+
 def test_failed_verdicts_are_missing_and_counted_by_cause(tmp_path: Path) -> None:
     rows = [*PAIRS, {"prompt": "p", "better": "x", "worse": "y"}]
     result = judge_audit(file_of(tmp_path, *rows), rewards(tmp_path, "fails_for_x"))
@@ -90,6 +95,9 @@ def test_scores_by_margin_and_a_symmetric_judge_once(tmp_path: Path) -> None:
     judge_more = ", verdict: score, symmetric: true"
     result = judge_audit(file_of(tmp_path, *PAIRS), rewards(tmp_path, "more_letters", judge_more=judge_more))
     assert result["num_calls"] == 4
+    assert {"order_flip_rate", "first_seat_rate"}.isdisjoint(result)
+    # By seats, and so in both orders: right 4, wrong 2, level 2 of 8; by chance 3/8 from the judge's 3, 3 and 2.
+    assert result["kappa"]["value"] == pytest.approx((4 / 8 - 3 / 8) / (1 - 3 / 8))
     assert [row["max_margin"] for row in result["accuracy_by_margin"]] == [0.0, 6.0, 7.0, 16.0]
     assert [row["value"] for row in result["accuracy_by_margin"]] == [0.5, 1.0, 1.0, 0.0]
     assert "brier" not in result

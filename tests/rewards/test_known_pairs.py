@@ -11,10 +11,11 @@ from rewards.diagnostics.known_pairs import (
     accuracy_by_margin,
     brier_score,
     calibration_error,
-    human_agreement,
+    human_kappa,
     pair_outcomes,
     pair_results,
     share,
+    verdict_accuracy,
 )
 from rewards.health import wilson_interval
 from rewards.types import GroupScore, VerdictKind
@@ -48,13 +49,26 @@ def test_nothing_to_share_is_no_number() -> None:
 
 def test_kappa_is_agreement_beyond_the_seat() -> None:
     always_first = [said(1.0, 1.0)] * 6
-    assert human_agreement(always_first).share.value == 0.5
-    assert human_agreement(always_first).kappa.value == 0.0
-    assert human_agreement([said(1.0, 0.0)] * 6).kappa.value == 1.0
-    assert human_agreement([said(0.0, 1.0)] * 6).kappa.value == -1.0
-    # Three of four verdicts right and no lean to a seat: (3/4 - 1/2) / (1 - 1/2).
-    mixed = human_agreement([said(1.0, 0.0), said(1.0, 1.0), said(0.0, 0.0), said(1.0, 0.0)])
-    assert (mixed.share.value, mixed.kappa.value, mixed.num_matches) == (0.75, 0.5, 8)
+    assert verdict_accuracy(always_first).value == 0.5
+    assert human_kappa(always_first).value == 0.0
+    assert human_kappa([said(1.0, 0.0)] * 6).value == 1.0
+    assert human_kappa([said(0.0, 1.0)] * 6).value == -1.0
+    # Six of eight verdicts right and no lean to a seat: (3/4 - 1/2) / (1 - 1/2).
+    mixed = [said(1.0, 0.0), said(1.0, 1.0), said(0.0, 0.0), said(1.0, 0.0)]
+    assert (verdict_accuracy(mixed).value, human_kappa(mixed).value) == (0.75, 0.5)
+
+
+def test_a_symmetric_verdict_stands_for_both_orders() -> None:
+    once = [said(2.0, None, "score")] * 3 + [said(-2.0, None, "score")]
+    twice = [said(2.0, -2.0, "score")] * 3 + [said(-2.0, 2.0, "score")]
+    assert human_kappa(once, symmetric=True) == human_kappa(twice)
+    assert human_kappa(once, symmetric=True).value == 0.5
+
+
+def test_single_verdicts_weigh_by_pair() -> None:
+    # One verdict of a pair is missing: 1, 1/2 and nothing.
+    accuracy = verdict_accuracy([said(1.0, None), said(0.5, 0.5), said(None, None)])
+    assert (accuracy.value, accuracy.num_groups) == (0.75, 2)
 
 
 def test_brier_by_hand() -> None:
