@@ -387,6 +387,40 @@ def rejudge(
         typer.echo(summary_text(result))
 
 
+@app.command("judge-audit")
+def judge_audit(
+    pairs: Annotated[Path, typer.Argument(metavar="PAIRS.jsonl", help="One pair with a known better answer a line.")],
+    reward: RewardFile,
+    attacks: Annotated[
+        list[str] | None,
+        typer.Option("--attack", metavar="NAME", help="Default: all; none: without; may be repeated."),
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option("-o", metavar="FILE.json", help="Write what --json prints.")] = None,
+) -> None:
+    """Hold RECIPE's judge against human preferences, then attack it: what flips its verdicts?
+
+    A line is {"prompt": text, "better": text, "worse": text, "id"?: text, "fields"?: {name: text}}; chosen and rejected
+    are read as better and worse.
+    """
+    from launch.judge_audit import audit_text
+    from launch.judge_audit import judge_audit as audit
+    from recipes.reward import load_rewards
+    from rewards.attacks import ATTACKS
+
+    if out is not None and not out.parent.is_dir():  # said before the calls are paid for
+        raise UserError(f"-o {out}: there is no folder {out.parent}; name another file")
+    chosen = () if attacks == ["none"] else tuple(attacks or ATTACKS)
+    result = audit(pairs, load_rewards(reward, overrides or ()), attacks=chosen)
+    if out is not None:
+        _write_json(result, out)
+    if as_json:
+        _print_json(result)
+    elif out is None:
+        typer.echo(audit_text(result))
+
+
 @app.command()
 def serve(
     recipe: Annotated[
@@ -452,6 +486,17 @@ def main() -> None:
 def _must_be_run(run: Path) -> None:
     if not (run / "recipe.json").is_file():
         raise UserError(f"{run}: not a run directory (no recipe.json in it); give a folder like runs/NAME-TIME")
+
+
+def _write_json(value: Any, path: Path) -> None:
+    import json
+
+    from launch import atomic
+
+    try:
+        atomic.write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}; name another file") from None
 
 
 def _print_json(value: Any) -> None:

@@ -38,6 +38,7 @@ from recipes.schema import Recipe
 from rewards.arena import Arena
 from rewards.budget import Spend
 from rewards.cache import JudgeCache
+from rewards.config import TournamentRewards
 from rewards.errors import UserError
 from rewards.health import judge_health, length_correlation
 from rewards.ledger import spending
@@ -211,6 +212,7 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
                 heldout_requests=prompts.heldout_requests,
                 describe=describe,
                 match_rows=all_match_rows,
+                judge_alarms=recipe.rewards.alarms if isinstance(recipe.rewards, TournamentRewards) else (),
                 audit=_audit(recipe, base_dir, device, cache, books),
                 run_totals=lambda: {"judges": books.ledger.summary()},
                 num_engines=recipe.rollouts.engines,

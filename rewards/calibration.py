@@ -7,6 +7,7 @@ nobody; what they say about the judges goes into their reputation.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,20 +41,28 @@ class Calibration:
         return [(self.pairs[number // 2 % len(self.pairs)], number % 2 == 0) for number in drawn]
 
 
-def load_pairs(file: str, base_dir: Path | None = None) -> tuple[KnownPair, ...]:
-    """Reads JSON Lines with the texts `prompt`, `better` and `worse`.
+def load_pairs(
+    file: str | os.PathLike[str], base_dir: Path | None = None, *, key: str = "calibration.file"
+) -> tuple[KnownPair, ...]:
+    """Reads JSON Lines with the texts `prompt`, `better` (or `chosen`) and `worse` (or `rejected`).
+
+    A line may have an `id`, and `fields`: what else a judge may read of the prompt, texts by name.
+
+    Args:
+        key: what messages call the file.
 
     Raises:
         UserError: no such file, or a line that is none of these, by number.
     """
     path = (base_dir or Path()) / Path(file).expanduser()
+    what = f"{key} {path}".strip()
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"calibration.file {path}: cannot be read ({error})") from error
+        raise UserError(f"{what}: cannot be read ({error})") from error
     pairs = [_pair(line, f"{path}:{number}", number) for number, line in enumerate(lines, start=1) if line.strip()]
     if not pairs:
-        raise UserError(f"calibration.file {path}: holds no pair; give lines with prompt, better and worse")
+        raise UserError(f"{what}: holds no pair; give lines with prompt, better and worse")
     return tuple(pairs)
 
 
@@ -62,10 +71,19 @@ def _pair(line: str, where: str, number: int) -> KnownPair:
         row = json.loads(line)
     except ValueError as error:
         raise UserError(f"{where}: is no JSON ({error})") from error
-    texts: Sequence[object] = [row.get(key) for key in ("prompt", "better", "worse")] if isinstance(row, dict) else []
+    texts: Sequence[object] = []
+    if isinstance(row, dict):
+        texts = [row.get("prompt"), row.get("better", row.get("chosen")), row.get("worse", row.get("rejected"))]
     if not texts or not all(isinstance(text, str) for text in texts):
         raise UserError(f"{where}: needs the texts prompt, better and worse")
+    name, fields = row.get("id", f"calibration-{number}"), row.get("fields", {})
+    if not isinstance(name, str | int):
+        raise UserError(f"{where}: id is a text or a number, got {name!r}")
+    if not isinstance(fields, dict) or not all(isinstance(text, str) for text in fields.values()):
+        raise UserError(f"{where}: fields are texts by name, got {fields!r}")
     prompt, better, worse = map(str, texts)
     return KnownPair(
-        Prompt(f"calibration-{number}", prompt), Candidate(f"{number}-0", better), Candidate(f"{number}-1", worse)
+        Prompt(str(name), prompt, ({"role": "user", "content": prompt},), fields),
+        Candidate(f"{number}-0", better),
+        Candidate(f"{number}-1", worse),
     )

@@ -6,13 +6,25 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rewards.aggregator_config import AggregatorConfig, EmpiricalBayes, TrueSkill
+from rewards.aggregator_config import (
+    AggregatorConfig,
+    BradleyTerry,
+    Davidson,
+    EmpiricalBayes,
+    PlackettLuce,
+    TrueSkill,
+    WinRate,
+)
+from rewards.alarms import JudgeAlarm
 from rewards.gate_config import GateConfig, gate_name
 from rewards.judge_config import JudgeConfig, PanelJudge, is_symmetric, verdict_of
 from rewards.scorer_config import ScorerConfig
 from rewards.strict import ImportPath, StrictModel
 from rewards.topology_config import Adaptive, KWise, RoundRobin, TopologyConfig
 from rewards.types import Merge, Orders
+
+WITH_A_NOISE_MODEL = (WinRate, BradleyTerry, Davidson, PlackettLuce, TrueSkill, EmpiricalBayes)
+"""Aggregators that say how much of a group's reward is signal."""
 
 
 class RateLimits(StrictModel):
@@ -100,6 +112,8 @@ class TournamentRewards(StrictModel):
     cache: bool | Annotated[str, Field(min_length=1)] = True
     """Keep verdicts and never ask for one twice. true: `judge_cache.sqlite` in the run directory; a path: that file,
     which may serve many runs; false: no cache. A python judge takes part if it has a `version`."""
+    alarms: tuple[JudgeAlarm, ...] = ()
+    """Thresholds of the judge's health at each training step; several may warn early and stop late."""
     max_calls_per_step: Annotated[int, Field(ge=1)] | None = None
     """Refuses a recipe whose upper bound of judge calls per step is above this."""
 
@@ -116,6 +130,20 @@ class TournamentRewards(StrictModel):
             raise ValueError("close_margin: state what is close in the units of this judge's scores")
         if self.close_margin is not None and kind == "probability" and self.close_margin > 0.5:
             raise ValueError("close_margin: a probability is at most 0.5 away from one half; `both` asks always")
+        return self
+
+    @model_validator(mode="after")
+    def _alarms_can_ring(self) -> Self:
+        one_order = self.orders not in ("both", "both_if_close")
+        for number, alarm in enumerate(self.alarms):
+            if alarm.max_order_flip_rate is not None and (one_order or is_symmetric(self.judge)):
+                raise ValueError(f"alarms.{number}.max_order_flip_rate: this judge is never asked in both orders")
+            if alarm.max_first_seat_bias is not None and is_symmetric(self.judge):
+                raise ValueError(f"alarms.{number}.max_first_seat_bias: this judge cannot depend on the order")
+            if alarm.min_reliability is not None and not isinstance(self.aggregator, WITH_A_NOISE_MODEL):
+                raise ValueError(
+                    f"alarms.{number}.min_reliability: {self.aggregator.kind} has no noise model, so there is none"
+                )
         return self
 
     @model_validator(mode="after")

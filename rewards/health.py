@@ -29,13 +29,21 @@ class Rate:
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Wilson's score interval (Wilson 1927); (0, 1) where there is nothing to count."""
-        if not self.total:
-            return 0.0, 1.0
-        z = NormalDist().inv_cdf(0.5 + confidence / 2.0)
-        p = self.count / self.total
-        spread = z * (p * (1.0 - p) / self.total + z * z / (4.0 * self.total**2)) ** 0.5
-        middle, norm = p + z * z / (2.0 * self.total), 1.0 + z * z / self.total
-        return max(0.0, (middle - spread) / norm), min(1.0, (middle + spread) / norm)
+        return wilson_interval(self.count, self.total, confidence)
+
+
+def wilson_interval(count: float, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval (Wilson 1927) of a share; (0, 1) where there is nothing to count.
+
+    Ties may count one half: they vary less than wins and losses, so the interval is then a little too wide.
+    """
+    if not total:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf(0.5 + confidence / 2.0)
+    p = count / total
+    spread = z * (p * (1.0 - p) / total + z * z / (4.0 * total**2)) ** 0.5
+    middle, norm = p + z * z / (2.0 * total), 1.0 + z * z / total
+    return max(0.0, (middle - spread) / norm), min(1.0, (middle + spread) / norm)
 
 
 def order_flip_rate(scores: Iterable[GroupScore]) -> Rate:

@@ -18,6 +18,7 @@ not:
     figure/<name>                  mean over rollouts of a number that a scorer reports
     judge/num_calls  judge/calls_per_s
     judge/order_flip_rate  judge/tie_rate  judge/failure_rate
+    judge/num_alarms               of rewards.alarms, those that warned
     judge/num_cached  judge/num_attempts  judge/tokens_in  judge/tokens_out  judge/cost
     judge/latency_mean_s  judge/latency_p50_s  judge/latency_p95_s
     rl/loss  rl/grad_norm  rl/clip_fraction

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from rewards.alarms import JudgeAlarm, judge_warnings
 from rewards.errors import RunStopped
 from rewards.types import GroupScore, GroupSink
 from rl.alarms import check_gap
@@ -44,8 +45,9 @@ class Trainer:
     train_requests(step) gives a training step's requests, refill_requests(step, refill, num) those that refill 1, 2, ..
     puts in the place of groups that teach nothing, heldout_requests(step) those of an evaluation (0 = the starting
     model's answers). describe turns groups and scores into judge-health metrics, match_rows into the rows of
-    the match log. audit opens the second judge's sink; None if the recipe has none. run_totals gives more entries of
-    the summary. start_s: seconds that it took to start engines and ranks, for the summary.
+    the match log. judge_alarms hold a step's metrics against the recipe's thresholds. audit opens the second judge's
+    sink; None if the recipe has none. run_totals gives more entries of the summary. start_s: seconds that it took to
+    start engines and ranks, for the summary.
     """
 
     rl: RLConfig
@@ -63,6 +65,7 @@ class Trainer:
     heldout_requests: Callable[[int], list[GroupRequest]]
     describe: Callable[[Sequence[Group], Sequence[GroupScore]], Mapping[str, float]]
     match_rows: Callable[[Sequence[Group], Sequence[GroupScore]], list[dict[str, Any]]]
+    judge_alarms: Sequence[JudgeAlarm] = ()
     audit: OpenAudit | None = None
     run_totals: Callable[[], Mapping[str, Any]] = dict
     num_engines: int = 1
@@ -174,6 +177,11 @@ class Trainer:
         if self.rl.dynamic_sampling is not None:
             metrics |= refill_metrics(sampled.kept, num_wanted=sampled.num_wanted)
         self._judge_calls += sum(score.num_calls for score in sampled.scores)
+        if self.judge_alarms:
+            warnings = judge_warnings(self.judge_alarms, metrics, step)
+            for line in warnings:
+                self.events.handle(Note("warning", line))
+            metrics["judge/num_alarms"] = float(len(warnings))
         if (reason := self._reason_to_skip(batch)) is not None:
             self.events.handle(Note("warning", f"step {step}: no update, {reason}"))
             return metrics | {"rl/skipped": 1.0}

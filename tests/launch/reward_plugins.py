@@ -20,6 +20,21 @@ def shorter(prompt: Prompt, first: Candidate, second: Candidate) -> float:
     return 1.0 - longer(prompt, first, second)
 
 
+def first_seat(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    return 1.0
+
+
+def more_letters(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    return float(len(first.text) - len(second.text))
+
+
+def knows_the_bridge(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    """By what is true, wherever it stands, and by nothing else."""
+    facts = ("bridge is 317 m", "from Rome to Paris")
+    ahead = sum((fact in first.text) - (fact in second.text) for fact in facts)
+    return 0.5 + 0.5 * ((ahead > 0) - (ahead < 0))
+
+
 def fails_for_x(prompt: Prompt, first: Candidate, second: Candidate) -> float | None:
     return None if "x" in (first.text, second.text) else longer(prompt, first, second)
 

@@ -49,7 +49,7 @@ def test_version_and_help() -> None:
     assert shown.returncode == 0
     for command in (
         *("check", "doctor", "train", "sft", "eval", "export", "pairs", "rank", "simulate", "report", "schema"),
-        *("serve", "score", "rejudge"),
+        *("serve", "score", "rejudge", "judge-audit"),
     ):
         assert command in shown.stdout
 
@@ -86,6 +86,8 @@ print(sorted({"torch", "ray", "vllm", "deepspeed", "transformers", "numpy", "pyd
         ["sft"],
         ["sft", "full.yaml", "--set", "sft=null"],
         ["sft", "full.yaml", "--set", "sft.data=gone.jsonl"],
+        ["judge-audit", "gone.jsonl", "--reward", "full.yaml"],
+        ["judge-audit", "answers.jsonl", "--reward", "full.yaml", "-o", "no/such/folder.json"],
     ],
 )
 def test_bad_input_ends_with_two_and_says_why(arguments: list[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rewards.alarms import JudgeAlarm
 from rewards.errors import RunStopped
 from rl.alarms import check_gap, check_versions
 from rl.config import CheckpointConfig
@@ -237,6 +238,16 @@ async def test_a_batch_without_a_scored_group_is_skipped() -> None:
     assert notes(run)[0] == ("warning", "step 1: no update, no group has enough scored rollouts")
 
 
+async def test_a_judge_alarm_warns_and_the_step_is_learned() -> None:
+    run = FakeRun()
+    run.sink.reliability = 0.2
+    await run.trainer(judge_alarms=(JudgeAlarm(min_reliability=0.5), JudgeAlarm(min_reliability=0.1))).run()
+    assert run.log.count("learn") == 2
+    line = "judge alarm: reward/reliability 0.200 is under min_reliability = 0.5"
+    assert notes(run) == [("warning", f"step {step}: {line}") for step in (1, 2)]
+    assert [done.metrics["judge/num_alarms"] for done in steps_done(run).values()] == [1.0, 1.0]
+
+
 # --- what stops a run ----------------------------------------------------------------------------------------------
 
 
@@ -255,6 +266,16 @@ async def test_evaluation_answers_of_another_version_stop_the_run_before_they_ar
     with pytest.raises(RunStopped, match="version 0, not 1"):
         await run.trainer(rl=RL.model_copy(update={"num_steps": 1})).run()
     assert run.log[-1] == "sample heldout1"
+
+
+async def test_a_judge_alarm_that_stops_does_so_before_anything_is_learned() -> None:
+    run = FakeRun()
+    run.sink.reliability = 0.2
+    with pytest.raises(RunStopped, match=r"step 1: judge alarm: reward/reliability 0\.200"):
+        await run.trainer(judge_alarms=(JudgeAlarm(min_reliability=0.5, action="stop"),)).run()
+    assert "learn" not in run.log
+    assert run.log[-1].startswith("save")  # its groups are on disk
+    assert run.learner.saved == {}
 
 
 @pytest.mark.parametrize("gap", [0.21, math.nan, math.inf])
