@@ -44,7 +44,10 @@ class CompareRequest(StrictModel):
 
 
 class VerdictReply(StrictModel):
-    """`value` is seen from the answer shown first; null exactly when `failure` names a cause."""
+    """`value` is seen from the answer shown first; null exactly when `failure` names a cause.
+
+    criteria: of a judge that goes through criteria, how much better the first is on each, in [-1, 1].
+    """
 
     value: float | None
     kind: VerdictKind
@@ -56,6 +59,7 @@ class VerdictReply(StrictModel):
     tokens_out: int
     cost: float
     attempts: int
+    criteria: dict[str, float]
 
 
 class ErrorReply(StrictModel):
