@@ -8,8 +8,10 @@ At most 20 engines start in the whole suite, all of them here:
      6  test_killed_driver.py, one rank: killed three times, stopped by a judge that is down, ended well with one
         engine replaced
      2  test_killed_driver.py, two ranks: killed, then ended by SIGTERM
-     1  `podium eval RUN` in test_eval.py; the starting model's answers come out of the run
      4  test_soak.py: killed twice, with one engine replaced
+     1  test_slate.py: warm start, F-GRPO, LoRA, stale rollouts and refills in one run
+
+test_eval.py plays on the stage's engine.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from launch import eval as evaluation
 from launch import tables
-from launch.eval import evaluate_recipe
+from launch.eval import evaluate_recipe, evaluate_run
 from launch.run_dir import RunDir
 from recipes.load import load_recipe
 from rl.weights import WeightSender
@@ -27,10 +27,10 @@ from tests.e2e.whole_runs import RECIPE, start
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
-def test_a_checkpoint_and_the_starting_model_meet_on_a_ladder(run: RunDir) -> None:
-    done = start(["eval", str(run.path), "--step", "3", "--set", "rollouts.engines=1", "--json"])
-    assert "start: answers of the run" in done.stderr
-    result = json.loads(done.stdout)
+def test_a_checkpoint_and_the_starting_model_meet_on_a_ladder(on_stage: None, run: RunDir) -> None:
+    said: list[str] = []
+    result = evaluate_run(load_recipe(run.path / "recipe.json"), run, steps=[3], say=said.append)
+    assert said[0] == "start: answers of the run"
     first, last = result["players"]
     assert (first["name"], first["strength"], last["name"], result["best_step"]) == ("start", 0.0, "step 3", 3)
     assert last["ci95"][0] <= last["strength"] <= last["ci95"][1]
