@@ -14,6 +14,7 @@ import os
 import sys
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ import numpy as np
 from rewards.errors import PodiumError
 from rollouts.config import EngineConfig
 from rollouts.janitor import Footprint, Janitor, footprint_of, sweep
+from rollouts.process_titles import title_of
 from rollouts.types import FinishReason, FloatArray, IntArray, SamplingSpec, VersionSpan
 
 GIB = 1024**3
@@ -139,13 +141,15 @@ class Engine:
         self._janitor = Janitor(self.footprint())
 
     def pids(self) -> dict[str, int]:
-        """Process ids of the engine's own processes: this one, and vLLM's by their command names."""
+        """Process ids of the engine's own processes: this one, and vLLM's by their titles."""
         import psutil
 
         me = psutil.Process()
         found = {"engine": me.pid}
         for child in me.children(recursive=True):
-            found[f"{child.name()}:{child.pid}"] = child.pid
+            with suppress(psutil.NoSuchProcess):  # it ended while we looked
+                title = title_of(child.name(), child.cmdline(), is_child=child.ppid() == me.pid)
+                found[f"{title}:{child.pid}"] = child.pid
         return found
 
     def footprint(self) -> Footprint:
