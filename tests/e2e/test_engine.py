@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import errno
 import os
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ from rewards.judge_config import PythonJudge, VerdictTokensJudge
 from rewards.judges import build_judge
 from rewards.topology_config import KWise
 from rewards.types import Call, Candidate, ChoiceScores, GroupKey, GroupScore, Prompt, Ranking
-from rl.alarms import check_versions
+from rl.alarms import check_gap, check_versions
+from rl.config import RLConfig
 from rl.weights import EngineClient, LearnerSource, SharedBuffer, WeightSender
 from rollouts.chat import encode_messages
 from rollouts.models import load_tokenizer
@@ -86,8 +88,29 @@ def learner_logprobs(model: Any, rollout: Rollout, temperature: float = 1.0) -> 
     return np.array([logprobs[first + at, token].item() for at, token in enumerate(rollout.token_ids)])
 
 
+def mean_gap(model: Any, rollouts: list[Rollout]) -> float:
+    """As the learner measures it: mean |learner - engine|, in nats per sampled token."""
+    return float(np.mean([np.abs(learner_logprobs(model, one) - one.logprobs) for one in rollouts]))
+
+
 def gap(model: Any, rollouts: list[Rollout]) -> float:
     return max(float(np.abs(learner_logprobs(model, one) - one.logprobs).max()) for one in rollouts)
+
+
+def test_a_learner_with_other_weights_than_the_engine_is_an_alarm(stage: Stage, model: Any) -> None:
+    rollouts = sample(stage, "alarm", num_rollouts=8)
+    limit = RLConfig(num_steps=1).max_logprob_gap
+    check_gap({"sync/logprob_gap": mean_gap(model, rollouts)}, limit, 1)
+    other = copy.deepcopy(model)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    with pytest.raises(
+        RunStopped, match=r"step 1: learner and engines differ by .* nats .*; nothing was saved"
+    ) as caught:
+        check_gap({"sync/logprob_gap": mean_gap(other, rollouts)}, limit, 1)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_rollout_keeps_what_was_sampled(stage: Stage) -> None:
