@@ -1,18 +1,21 @@
 """Limiters of many judges under their names, for callers that may die: leases that do not come back are taken back.
 
-take(name) --> that judge's LocalLimiter --> number of a lease --give_back(number), or its time is over--> free again
+take(ticket, name) --> that judge's LocalLimiter --> a lease --give_back(ticket), or its time is over--> free again
+withdraw(ticket): its caller is gone: out of the queue, or, if the lease was granted meanwhile, that is given back
+
+The caller draws the ticket, so that it can withdraw it without having had an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import secrets
 
 from rewards.limiter import Lease, LocalLimiter
 
 Rates = tuple[int | None, int | None, int | None]
 """max_concurrency, requests_per_minute, tokens_per_minute."""
+OVERTAKEN_S = 60.0
+"""How long a withdrawal is remembered that came before its ticket did: messages may overtake each other."""
 
 
 class LimiterQueues:
@@ -21,9 +24,8 @@ class LimiterQueues:
     def __init__(self) -> None:
         self._limiters: dict[str, tuple[Rates, LocalLimiter]] = {}
         self._leases: dict[int, tuple[LocalLimiter, Lease, asyncio.TimerHandle]] = {}
-        # From a random start: a number from before the actor was started again must not free somebody else's lease.
-        self._numbers = itertools.count(secrets.randbits(60))
-        self._waiting = 0
+        self._waiting: dict[int, asyncio.Task[Lease]] = {}
+        self._withdrawn: set[int] = set()
         self._came_s = 0.0
 
     def rates(self, name: str, rates: Rates) -> Rates:
@@ -31,26 +33,40 @@ class LimiterQueues:
         self._limiter(name, rates)
         return self._limiters[name][0]
 
-    async def take(self, name: str, rates: Rates, num_tokens: int, lease_s: float) -> int:
-        """Waits for a lease; its number."""
-        limiter = self._limiter(name, rates)
-        self._waiting += 1
-        try:
-            lease = await limiter.take(num_tokens, lease_s=lease_s)
-        finally:
-            self._waiting -= 1
-        number = next(self._numbers)
-        timer = asyncio.get_running_loop().call_later(lease_s, self.give_back, number, None)
-        self._leases[number] = limiter, lease, timer
-        return number
+    async def take(self, ticket: int, name: str, rates: Rates, num_tokens: int, lease_s: float) -> None:
+        """Waits for a lease, which goes by the number of its ticket.
 
-    def give_back(self, number: int, num_tokens: int | None) -> None:
+        Raises:
+            asyncio.CancelledError: the ticket was withdrawn.
+        """
+        limiter = self._limiter(name, rates)
+        turn = self._waiting[ticket] = asyncio.ensure_future(limiter.take(num_tokens, lease_s=lease_s))
+        if ticket in self._withdrawn:
+            turn.cancel()
+        try:
+            lease = await turn
+        finally:
+            del self._waiting[ticket]
+        timer = asyncio.get_running_loop().call_later(lease_s, self.give_back, ticket, None)
+        self._leases[ticket] = limiter, lease, timer
+
+    def give_back(self, ticket: int, num_tokens: int | None) -> None:
         """A lease that is out no more is none."""
-        if number not in self._leases:
+        if ticket not in self._leases:
             return
-        limiter, lease, timer = self._leases.pop(number)
+        limiter, lease, timer = self._leases.pop(ticket)
         timer.cancel()
         limiter.give_back(lease, num_tokens)
+
+    def withdraw(self, ticket: int) -> None:
+        """Its caller does not wait for it any more, and will not use it."""
+        if ticket in self._leases:
+            self.give_back(ticket, 0)
+        elif ticket in self._waiting:
+            self._waiting[ticket].cancel()
+        else:
+            self._withdrawn.add(ticket)
+            asyncio.get_running_loop().call_later(OVERTAKEN_S, self._withdrawn.discard, ticket)
 
     def at_work(self, name: str) -> int:
         return self._limiters[name][1].at_work if name in self._limiters else 0

@@ -6,12 +6,13 @@ run B: ClusterLimiter.give_back --/
 
 The actor is started by whoever comes first, belongs to nobody, and ends by itself when no lease is out and nobody has
 come for ten minutes; whoever comes then starts it again. A lease that is not given back in time, because its process
-died, is taken back. Whoever is cancelled in the queue leaves it.
+died, is taken back. Whoever is cancelled while it queues withdraws its ticket, whether or not its turn has come.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import Any, cast
 
 import ray
@@ -39,11 +40,14 @@ class _LimiterActor:
     async def rates(self, name: str, rates: Rates) -> Rates:
         return self._queues.rates(name, rates)
 
-    async def take(self, name: str, rates: Rates, num_tokens: int, lease_s: float) -> int:
-        return await self._queues.take(name, rates, num_tokens, lease_s)
+    async def take(self, ticket: int, name: str, rates: Rates, num_tokens: int, lease_s: float) -> None:
+        await self._queues.take(ticket, name, rates, num_tokens, lease_s)
 
-    async def give_back(self, number: int, num_tokens: int | None) -> None:
-        self._queues.give_back(number, num_tokens)
+    async def give_back(self, ticket: int, num_tokens: int | None) -> None:
+        self._queues.give_back(ticket, num_tokens)
+
+    async def withdraw(self, ticket: int) -> None:
+        self._queues.withdraw(ticket)
 
     async def at_work(self, name: str) -> int:
         return self._queues.at_work(name)
@@ -81,13 +85,14 @@ class ClusterLimiter:
         return limiter
 
     async def take(self, num_tokens: int, *, lease_s: float) -> Lease:
-        asking = asyncio.ensure_future(self._ask("take", self._name, self._rates, num_tokens, lease_s))
+        # At random: a ticket must not be that of another run, nor one from before the actor was started again.
+        ticket = secrets.randbits(62)
         try:
-            return Lease(await asyncio.shield(asking), num_tokens)
+            await self._ask("take", ticket, self._name, self._rates, num_tokens, lease_s)
         except asyncio.CancelledError:
-            if not asking.cancel():  # it came in the same moment
-                self._actor.give_back.remote(asking.result(), 0)
+            self._actor.withdraw.remote(ticket)
             raise
+        return Lease(ticket, num_tokens)
 
     def give_back(self, lease: Lease, num_tokens: int | None) -> None:
         self._actor.give_back.remote(lease.id, num_tokens)
@@ -98,12 +103,8 @@ class ClusterLimiter:
     async def _ask(self, method: str, *arguments: Any) -> Any:
         """The actor's answer; an actor that has ended is started again."""
         for restart in range(RESTARTS):
-            asked = getattr(self._actor, method).remote(*arguments)
             try:
-                return await asked
-            except asyncio.CancelledError:
-                ray.cancel(asked)  # out of the queue
-                raise
+                return await getattr(self._actor, method).remote(*arguments)
             except RayActorError:
                 if restart == RESTARTS - 1:
                     raise

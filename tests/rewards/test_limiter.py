@@ -122,27 +122,49 @@ RATES: Rates = (1, None, None)
 
 async def test_a_lease_that_does_not_come_back_is_taken_back() -> None:
     queues = LimiterQueues()
-    lost = await queues.take("j", RATES, 0, 0.05)
-    second = await asyncio.wait_for(queues.take("j", RATES, 0, 60.0), 5.0)
-    queues.give_back(lost, 10)  # late: nobody's place is freed twice
+    await queues.take(1, "j", RATES, 0, 0.05)
+    await asyncio.wait_for(queues.take(2, "j", RATES, 0, 60.0), 5.0)
+    queues.give_back(1, 10)  # late: nobody's place is freed twice
     assert queues.at_work("j") == 1
-    queues.give_back(second, 0)
+    queues.give_back(2, 0)
     assert queues.at_work("j") == 0
 
 
 async def test_names_do_not_meet_and_the_first_sets_the_rates() -> None:
     queues = LimiterQueues()
-    await queues.take("a", RATES, 0, 60.0)
-    await asyncio.wait_for(queues.take("b", RATES, 0, 60.0), 5.0)
+    await queues.take(1, "a", RATES, 0, 60.0)
+    await asyncio.wait_for(queues.take(2, "b", RATES, 0, 60.0), 5.0)
     assert queues.rates("a", (7, 8, 9)) == RATES
     assert queues.rates("c", (7, 8, 9)) == (7, 8, 9)
 
 
 async def test_it_is_idle_only_without_leases_and_waiting() -> None:
     queues = LimiterQueues()
-    number = await queues.take("j", RATES, 0, 60.0)
+    await queues.take(1, "j", RATES, 0, 60.0)
     idle = asyncio.create_task(queues.idle(0.02))
     await asyncio.sleep(0.06)
     assert not idle.done()
-    queues.give_back(number, 0)
+    queues.give_back(1, 0)
     await asyncio.wait_for(idle, 5.0)
+
+
+@pytest.mark.parametrize("moment", ["before it came", "while it queues", "as its turn comes", "with the lease out"])
+async def test_a_ticket_may_be_withdrawn_at_any_moment(moment: str) -> None:
+    queues = LimiterQueues()
+    await queues.take(1, "j", RATES, 0, 60.0)
+    if moment == "before it came":
+        queues.withdraw(2)
+    gone = asyncio.create_task(queues.take(2, "j", RATES, 0, 60.0))
+    await asyncio.sleep(0)
+    if moment == "while it queues":
+        await asyncio.sleep(0)
+        queues.withdraw(2)
+    queues.give_back(1, 0)
+    if moment == "as its turn comes":
+        queues.withdraw(2)
+    await asyncio.wait({gone}, timeout=5.0)
+    if moment == "with the lease out":
+        queues.withdraw(2)
+    assert gone.cancelled() == (moment != "with the lease out")
+    await asyncio.wait_for(queues.take(3, "j", RATES, 0, 60.0), 5.0)
+    assert queues.at_work("j") == 1

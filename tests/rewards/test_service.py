@@ -71,11 +71,12 @@ def test_two_drivers_share_two_places_and_a_dead_one_loses_its_own(address: str)
         seen = [await limiter.at_work()]
         third = await asyncio.wait_for(limiter.take(0, lease_s=60.0), 30.0)  # once the dead one's time is over
         seen.append(await limiter.at_work())
-        waiting = asyncio.create_task(limiter.take(0, lease_s=60.0))
+        waiting = [asyncio.create_task(limiter.take(0, lease_s=600.0)) for _ in range(20)]
         await asyncio.sleep(0.2)
-        waiting.cancel()  # leaves the queue, and takes nobody's turn
-        await asyncio.gather(waiting, return_exceptions=True)
         limiter.give_back(mine, 0)
+        for task in waiting:  # some queue, some have just been given their turn: none takes a place with it
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
         limiter.give_back(third, 0)
         again = [await asyncio.wait_for(limiter.take(0, lease_s=60.0), 30.0) for _ in range(2)]
         seen.append(await limiter.at_work())
