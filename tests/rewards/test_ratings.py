@@ -7,11 +7,13 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis.strategies import integers, lists, sampled_from, tuples
 
 from rewards.aggregator_config import BradleyTerry, Davidson, Elo, PlackettLuce, SoftCondorcet, TrueSkill
-from rewards.aggregators import build_aggregator
+from rewards.aggregators import build_aggregator, trueskill
 from rewards.aggregators.davidson import outcome_shares
 from rewards.aggregators.laplace import sigmoid
+from rewards.aggregators.skill_games import play_pairs, rounds
 from rewards.aggregators.soft_condorcet import minimise
 from rewards.errors import UserError
 from rewards.types import MatchLog, Ranking, Slate, Strengths
@@ -170,6 +172,28 @@ def test_one_game_is_openskills_update() -> None:
     found = fit(TrueSkill(kind="trueskill"), log_of([(0, 1, 0.0)], 2))
     assert numbers(found.strengths) == pytest.approx([loser.mu, winner.mu])
     assert numbers(found.stderrs) == pytest.approx([loser.sigma, winner.sigma])
+
+
+@settings(max_examples=30, deadline=None)
+@given(games=lists(tuples(integers(0, 4), integers(1, 4), sampled_from([0.0, 0.5, 1.0])), max_size=60))
+def test_rounds_of_games_give_what_openskill_gives_game_by_game(games: list[tuple[int, int, float]]) -> None:
+    rows = [(first, (first + step) % 5, won) for first, step, won in games]
+    first_L, second_L = (np.array([row[side] for row in rows], dtype=np.int64) for side in (0, 1))
+    mu, sigma = 25.0, 25.0 / 3.0
+    found = play_pairs(5, first_L, second_L, np.array([row[2] for row in rows]), mu=mu, sigma=sigma, beta=sigma / 2)
+    expected = trueskill._play(
+        5, [[(a, b)] if won == 0.5 else [(a,), (b,)] if won > 0.5 else [(b,), (a,)] for a, b, won in rows]
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    played = [game for games_G in rounds(first_L, second_L) for game in games_G.tolist()]
+    assert sorted(played) == list(range(len(rows)))
+
+
+def test_a_one_sided_series_keeps_its_skills_finite() -> None:
+    first_L = np.zeros(3000, dtype=np.int64)
+    found = play_pairs(2, first_L, first_L + 1, np.ones(3000), mu=25.0, sigma=25.0 / 3.0, beta=25.0 / 6.0)
+    expected = trueskill._play(2, [[(0,), (1,)]] * 3000)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_a_ranking_is_one_game() -> None:
