@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from recipes.bounds import calls_in, judge_calls
+from recipes.criteria_checks import criteria_faults
 from recipes.sft_checks import sft_faults
 from rewards.config import ScorerRewards, TournamentRewards
 from rewards.gate_config import LengthGate, gate_fields, gate_name
@@ -349,6 +350,7 @@ CHECKS: tuple[Callable[[Recipe], Iterator[Fault]], ...] = (
     budgets,
     fields,
     scoring,
+    criteria_faults,
     sft_faults,
 )
 

@@ -69,8 +69,23 @@ def _config_faults(config: ObjectiveConfig, preset: Preset) -> Iterator[tuple[st
         yield "old_logprobs", "kind disco holds the policy near the learner's own old one; remove it"
     elif config.old_logprobs == "bypass" and surrogate in NO_RATIO:
         yield "old_logprobs", f"surrogate {surrogate} reads no old logprobs; remove it"
+    yield from _criteria_faults(config, preset)
     yield from _segment_faults(config, preset)
     yield from _off_policy_faults(config)
+
+
+def _criteria_faults(config: ObjectiveConfig, preset: Preset) -> Iterator[tuple[str, str]]:
+    if config.criteria is None:
+        return
+    if preset.uses_segments:
+        yield "criteria", f"criteria are of whole answers, and kind {config.kind} learns from segments; remove one"
+    if config.kind == "disco":
+        yield "criteria", "kind disco reads only who beats whom, by no advantage; remove it, or use another kind"
+    if config.kl_coef > 0 and (config.kl_in or preset.kl_in) == "reward":
+        yield (
+            "criteria",
+            "with kl_in: reward the divergence is taken off a reward that nothing is learned from; use loss",
+        )
 
 
 def _segment_faults(config: ObjectiveConfig, preset: Preset) -> Iterator[tuple[str, str]]:

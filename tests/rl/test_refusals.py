@@ -16,6 +16,8 @@ def resolve(knobs: dict[str, Any], *, reward_kind: RewardKind = "metric", **fact
     return resolve_objective(config, reward_kind=reward_kind, max_tokens=8, **{"shrunk": False} | facts)
 
 
+FACTS = {"weights": {"facts": 1.0}}
+
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     # knobs that nothing reads
     ({"kind": "grpo", "constant_tokens": 5}, "constant_tokens", "no effect with aggregation sequence"),
@@ -39,6 +41,11 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"kind": "disco", "old_logprobs": "bypass"}, "old_logprobs", "learner's own old one"),
     ({"kind": "disco", "off_policy": {"weight": "token"}}, "off_policy", "scores are of whole answers"),
     ({"kind": "disco", "kl_coef": 0.1, "kl_in": "reward"}, "kl_in", "reads only who beats whom"),
+    # criteria
+    ({"kind": "f_grpo", "criteria": FACTS}, "criteria", "kind f_grpo learns from segments"),
+    ({"kind": "disco", "criteria": FACTS}, "criteria", "reads only who beats whom"),
+    ({"kind": "grpo", "criteria": FACTS, "kl_coef": 0.1, "kl_in": "reward"}, "criteria", "with kl_in: reward"),
+    ({"kind": "reinforce_pp", "criteria": FACTS, "kl_coef": 0.1}, "criteria", "with kl_in: reward"),
     # segments
     ({"kind": "grpo", "segment_weights": (1.0, 0.5)}, "segment_weights", "gives a whole answer one advantage"),
     ({"kind": "dapo", "slate_sees_rank": 1.0}, "slate_sees_rank", "gives a whole answer one advantage"),
@@ -123,8 +130,21 @@ def test_reinforce_needs_one_update_per_batch() -> None:
         {"kind": "dapo", "off_policy": {"weight": "token", "high": 2.0, "geometric_band": (0.99, 1.01)}},
         {"kind": "grpo", "off_policy": {"weight": "sequence", "outside": "mask"}},
         {"kind": "disco", "disco": {"score": "l_ratio", "tau": 0.5}, "kl_coef": 0.1, "entropy_coef": 0.01},
+        {"kind": "dapo", "criteria": FACTS, "kl_coef": 0.1, "advantage": "mean_std"},
+        {"kind": "reinforce_pp", "criteria": FACTS},
     ],
     ids=str,
 )
 def test_what_makes_sense_is_not_refused(knobs: dict[str, Any]) -> None:
     resolve(knobs)
+
+
+@pytest.mark.parametrize(("reward_kind", "default"), [("score", "constant"), ("metric", "mean_std")])
+def test_criteria_are_raw_whatever_the_aggregator_does(reward_kind: RewardKind, default: str) -> None:
+    knobs = {"kind": "grpo", "criteria": FACTS}
+    shrunk = reward_kind == "score"
+    assert resolve(knobs, reward_kind=reward_kind, shrunk=shrunk).advantage == default
+    chosen = resolve(knobs | {"advantage": "mean_std"}, reward_kind=reward_kind, shrunk=shrunk)
+    assert chosen.advantage == "mean_std"
+    assert chosen.criteria is not None
+    assert (dict(chosen.criteria.weights), chosen.criteria.whiten) == ({"facts": 1.0}, True)
