@@ -134,6 +134,7 @@ def check_objective(
     shrunk: bool,
     has_segments: bool | None,
     updates_per_step: int,
+    staleness: int,
 ) -> None:
     """What the resolved objective, the rewards and the rest of the recipe rule out together.
 
@@ -143,6 +144,7 @@ def check_objective(
     for key, reason in (
         *_advantage_faults(objective, preset, reward_kind, shrunk),
         *_loss_faults(objective, updates_per_step),
+        *_staleness_faults(objective, staleness),
     ):
         _refuse(key, reason)
     if objective.uses_segments and has_segments is False:
@@ -217,6 +219,30 @@ def _loss_faults(objective: Objective, updates_per_step: int) -> Iterator[tuple[
         )
     if objective.disco is not None and objective.off_policy.is_active:
         yield "off_policy", "kind disco's scores are of whole answers; weights per token would tear them; remove it"
+
+
+def _staleness_faults(objective: Objective, staleness: int) -> Iterator[tuple[str, str]]:
+    """Rollouts of older weights need a loss that sees the probabilities they were sampled with.
+
+    Recomputed old logprobs are those of the weights at the start of the batch: the ratio starts at 1 all the same, and
+    what lies between sampling and learning goes uncorrected. Without a ratio only the weights are left, which make
+    REINFORCE the truncated importance-sampled policy gradient.
+    """
+    if staleness == 0 or objective.bypass or objective.off_policy.weight != "none":
+        return
+    because = f"rl.staleness {staleness} learns from rollouts of older weights, and nothing here accounts for that"
+    if objective.disco is not None:
+        yield (
+            "kind",
+            f"{because}: kind disco takes answers for the present policy's own; use staleness 0, or another kind",
+        )
+        return
+    cure = "set it to token or sequence (truncated importance sampling)"
+    if objective.surrogate not in NO_RATIO:
+        cure += ", or rl.objective.old_logprobs to bypass"
+    else:
+        because += f" (surrogate {objective.surrogate} knows no old policy)"
+    yield "off_policy.weight", f"{because}: {cure}"
 
 
 def _refuse(key: str, reason: str) -> NoReturn:

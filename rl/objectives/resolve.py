@@ -53,6 +53,7 @@ def resolve_objective(
     max_tokens: int,
     has_segments: bool | None = None,
     updates_per_step: int = 1,
+    staleness: int = 0,
 ) -> Objective:
     """Fills every knob.
 
@@ -73,6 +74,7 @@ def resolve_objective(
         max_tokens: `rollouts.max_tokens`, the default of `constant_tokens`.
         has_segments: whether the task has segments with rewards of their own; None = not known before it runs.
         updates_per_step: optimizer updates on one batch of rollouts.
+        staleness: policy versions between sampling and learning.
 
     Raises:
         UserError: a combination that makes no sense, with its reason (`refusals.py`).
@@ -120,6 +122,7 @@ def resolve_objective(
         shrunk=shrunk,
         has_segments=has_segments,
         updates_per_step=updates_per_step,
+        staleness=staleness,
         preset=preset,
     )
     return objective

@@ -8,7 +8,7 @@ import pytest
 
 from rewards.errors import UserError
 from rl.objective_config import ObjectiveConfig
-from rl.objectives import Objective, RewardKind, resolve_objective
+from rl.objectives import PRESETS, Objective, RewardKind, resolve_objective
 
 
 def resolve(knobs: dict[str, Any], *, reward_kind: RewardKind = "metric", **facts: Any) -> Objective:
@@ -114,6 +114,35 @@ def test_reinforce_needs_one_update_per_batch() -> None:
         resolve({"kind": "rloo"}, updates_per_step=2)
     assert resolve({"kind": "rloo", "surrogate": "clip"}, updates_per_step=2).surrogate == "clip"
     assert resolve({"kind": "disco"}, updates_per_step=2).disco is not None  # which is held near the old policy
+
+
+STALE: list[tuple[dict[str, Any], str, str]] = [
+    ({"kind": "dapo"}, "off_policy.weight", "set it to token or sequence .*, or rl.objective.old_logprobs to bypass$"),
+    ({"kind": "cispo", "off_policy": {"geometric_band": (0.9, 1.1)}}, "off_policy.weight", "to bypass$"),
+    (
+        {"kind": "rloo"},
+        "off_policy.weight",
+        r"surrogate reinforce knows no old policy.*\(truncated importance sampling\)$",
+    ),
+    ({"kind": "reinforce_pp", "surrogate": "reinforce"}, "off_policy.weight", r"knows no old policy.*sampling\)$"),
+    ({"kind": "disco"}, "kind", "use staleness 0, or another kind$"),
+    ({"kind": "disco", "disco": {"score": "l_ratio"}}, "kind", "use staleness 0, or another kind$"),
+]
+
+
+@pytest.mark.parametrize(("knobs", "key", "rule"), STALE)
+def test_stale_rollouts_need_a_loss_that_knows_whose_they_are(knobs: dict[str, Any], key: str, rule: str) -> None:
+    with pytest.raises(UserError, match=rf"^rl\.objective\.{key}: rl\.staleness 1 learns from rollouts of .*{rule}"):
+        resolve(knobs, staleness=1)
+    resolve(knobs, staleness=0)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in PRESETS if kind != "disco"])
+def test_a_weight_or_a_ratio_to_the_engine_accounts_for_stale_rollouts(kind: str) -> None:
+    for weight in ("token", "sequence"):
+        assert resolve({"kind": kind, "off_policy": {"weight": weight}}, staleness=1).off_policy.weight == weight
+    if kind != "rloo":  # which has no ratio
+        assert resolve({"kind": kind, "old_logprobs": "bypass"}, staleness=1).bypass
 
 
 @pytest.mark.parametrize(
