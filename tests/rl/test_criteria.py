@@ -87,6 +87,16 @@ def test_criteria_that_cancel_or_never_differ_teach_exactly_nothing() -> None:
     np.testing.assert_allclose((mixed**2).mean(), 1.0)
 
 
+def test_whole_groups_get_what_trl_gives_them() -> None:
+    """TRL 1.16, `multi_objective_aggregation="normalize_then_sum"`: its std has divisor n - 1, which cancels between
+    criteria of whole groups and leaves one factor of the batch; it adds 1e-4 to every std, we nothing."""
+    rewards_PGC = np.random.default_rng(5).normal(size=(3, 4, 2)) * [1.0, 30.0]
+    each = (rewards_PGC - rewards_PGC.mean(1, keepdims=True)) / rewards_PGC.std(1, ddof=1, keepdims=True)
+    total = each @ [1.0, 0.3]
+    trl = (total - total.mean()) / total.std(ddof=1)
+    np.testing.assert_allclose(mix_criteria(rewards_PGC, [1.0, 0.3]).mixed_PG, trl * math.sqrt(12 / 11), atol=1e-12)
+
+
 # --- from scores --------------------------------------------------------------------------------------------------
 
 CRITERIA = Criteria({"facts": 2.0, "depth": 1.0}, whiten=False)
