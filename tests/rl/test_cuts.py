@@ -17,7 +17,7 @@ from rl import shared_prefix
 from rl.batching import MicroBatch, build_micro_batches
 from rl.config import LearnerConfig
 from rl.disco import disco_pass
-from rl.loss import policy_loss
+from rl.micro_batch_loss import micro_batch_loss
 from rl.objectives import Objective, compute_normalizers
 from rl.policy import Policy, load_policy
 from rl.types import TrainGroup
@@ -95,24 +95,7 @@ def loss_and_gradient(
     model.policy.zero_grad()
     total = 0.0
     for batch in model.batches(groups, cut, ranks):
-        logprobs_BT, entropy_BT = model.policy(batch, with_entropy=True)
-        with torch.no_grad():
-            ref_logprobs_BT, _ = model.reference(batch)
-        old_BT = torch.zeros_like(logprobs_BT)
-        for b, number in enumerate(batch.rollout_ids_B):
-            old_BT[b, : len(old[number])] = torch.as_tensor(old[number])
-        loss, _ = policy_loss(
-            logprobs_BT,
-            old_BT.detach(),
-            batch.advantages_BT,
-            batch.segment_ids_BT,
-            batch.mask_BT,
-            objective=objective,
-            rollout_logprobs_BT=batch.rollout_logprobs_BT,
-            ref_logprobs_BT=ref_logprobs_BT,
-            entropy_BT=entropy_BT,
-            normalizers_S=normalizers_S,
-        )
+        loss, _ = micro_batch_loss(batch, model.policy, model.reference, objective, normalizers_S, old)
         loss.backward()
         total += loss.item()
     return total, _gradient(model.policy)
