@@ -45,4 +45,5 @@ def recipe_objective(recipe: Recipe) -> Objective:
         max_tokens=recipe.rollouts.max_tokens,
         has_segments=has_segments(recipe),
         updates_per_step=recipe.rl.updates_per_step,
+        staleness=recipe.rl.staleness,
     )

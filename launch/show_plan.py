@@ -93,8 +93,12 @@ def _objective(plan: Plan) -> str:
     if objective.off_policy.weight != "none":
         cut = "masked" if objective.off_policy.mask_outside else "truncated"
         level += f", {objective.off_policy.weight} mismatch weights {cut} at {objective.off_policy.high:g}"
+    advantage = f"advantage {objective.advantage}"
+    if objective.criteria:
+        mixed = ", ".join(f"{name} x {weight:g}" for name, weight in objective.criteria.weights.items())
+        advantage += f" of criteria {mixed}{' whitened' if objective.criteria.whiten else ''}"
     return (
-        f"{objective.kind}: advantage {objective.advantage}, {objective.surrogate}{clips}{level}, "
+        f"{objective.kind}: {advantage}, {objective.surrogate}{clips}{level}, "
         f"mean by {objective.aggregation}{constant}{weights}{kl}{entropy}"
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from recipes.bounds import calls_in, judge_calls
+from recipes.criteria_checks import criteria_faults
 from recipes.sft_checks import sft_faults
 from rewards.config import ScorerRewards, TournamentRewards
 from rewards.gate_config import LengthGate, gate_fields, gate_name
@@ -31,7 +32,6 @@ from rewards.program_config import reference_field
 from rewards.scorer_config import ItemRankScorer
 from rewards.topologies.least import least_matches
 from rewards.topology_config import KWise, prior_key
-from rl.config import ObjectiveConfig
 from rl.zero import learner_faults, offload_fault
 from rollouts.config import FreeformTask, PackageLinesSource, SlateRankTask
 
@@ -88,28 +88,10 @@ def learner(recipe: Recipe) -> Iterator[Fault]:
 
 
 def staleness(recipe: Recipe) -> Iterator[Fault]:
-    """Rollouts of older weights need engines that run beside the learner, and a loss that knows whose they are."""
-    if recipe.rl.staleness == 0:
-        return
-    if recipe.rollouts.placement == "colocated":
+    """Sampling ahead needs engines that run beside the learner; what the loss must do is said in `rl/objectives`."""
+    if recipe.rl.staleness and recipe.rollouts.placement == "colocated":
         rule = "1 samples while a step is learned, and colocated engines sleep then; use 0, or placement: separate"
         yield ("rl", "staleness"), rule
-    objective = recipe.rl.objective
-    if not corrects_for_older_weights(objective):
-        rule = (
-            "rl.staleness 1 learns from rollouts of older weights, and nothing here accounts for that: set it to token "
-            "or sequence (truncated importance sampling), or rl.objective.old_logprobs to bypass"
-        )
-        yield ("rl", "objective", "off_policy", "weight"), rule
-
-
-def corrects_for_older_weights(objective: ObjectiveConfig) -> bool:
-    """Whether the loss sees the probabilities that the rollouts were sampled with.
-
-    Recomputed old logprobs are those of the weights at the start of the batch: for rollouts of older weights the ratio
-    starts at 1 all the same, and what lies between sampling and learning goes uncorrected.
-    """
-    return objective.old_logprobs == "bypass" or objective.off_policy.weight != "none"
 
 
 def evaluation(recipe: Recipe) -> Iterator[Fault]:
@@ -349,6 +331,7 @@ CHECKS: tuple[Callable[[Recipe], Iterator[Fault]], ...] = (
     budgets,
     fields,
     scoring,
+    criteria_faults,
     sft_faults,
 )
 

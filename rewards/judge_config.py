@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from rewards.endpoint_config import EndpointConfig
 from rewards.program_config import Program
-from rewards.rubric_config import RubricJudge
+from rewards.rubric_config import TYPE_WEIGHTS, RubricJudge
 from rewards.strict import ImportPath, StrictModel
 from rewards.types import VerdictKind
 
@@ -76,7 +76,8 @@ class VerdictTokensJudge(StrictModel):
 
 
 class PythonJudge(StrictModel):
-    """Your own function `(prompt, first, second) -> float | None`, sync or async, or a class with `compare`.
+    """Your own function `(prompt, first, second) -> float | None`, sync or async, or a class with `compare`. Instead of
+    a number it may give a `rewards.types.Verdict`, with its word on each criterion for `rl.objective.criteria`.
 
     `ranks: true` says that the class also has `rank(prompt, candidates)`: a place per candidate, how many are better
     (0 for the best, level ones share the lowest: `[1, 0, 1]`), or None. Topology k_wise needs it.
@@ -242,6 +243,18 @@ def is_symmetric(judge: JudgeConfig) -> bool:
     if isinstance(judge, PythonJudge):
         return judge.symmetric
     return isinstance(judge, EmbeddingJudge | LikelihoodJudge | RewardModelJudge | ProgramJudge)
+
+
+def criteria_of(judge: JudgeConfig) -> tuple[str, ...] | None:
+    """Names of the criteria that its verdicts speak of; None where only its own code, or its model, knows them."""
+    known: list[str] = []
+    for one in single_judges(judge):
+        if isinstance(one, PythonJudge) or (isinstance(one, RubricJudge) and one.criteria_from == "prompt"):
+            return None
+        if isinstance(one, RubricJudge):
+            known += [criterion.id for criterion in one.rubric.criteria]
+            known += TYPE_WEIGHTS if one.criteria_from == "pair" else ()
+    return tuple(dict.fromkeys(known))
 
 
 def can_rank(judge: JudgeConfig) -> bool:

@@ -34,7 +34,12 @@ def read_score(value: Score, name: str) -> Scored | None:
         return Scored(reward=sum(present), segments=segments)
     if not isinstance(value, Scored):
         return Scored(reward=_number(value, name))
-    return Scored(_number(value.reward, name), _numbers(value.segments, name), _numbers(value.figures, name))
+    return Scored(
+        _number(value.reward, name),
+        _numbers(value.segments, name),
+        _numbers(value.figures, name),
+        _numbers(value.criteria, name),
+    )
 
 
 def _numbers(values: Mapping[str, object], name: str) -> dict[str, float | None]:
@@ -58,6 +63,7 @@ class Columns:
     rewards: Column
     segment_rewards: dict[str, Column]
     figures: dict[str, Column]
+    per_criterion: dict[str, Column]
 
 
 def collect(
@@ -69,8 +75,9 @@ def collect(
     """Scores by slot as columns; figures are as they were said.
 
     Args:
-        vetoed: those that failed a hard gate stand at min(0, lowest), in every segment they have.
-        factors: of soft gates, by slot; they take from the reward and from every segment's (`apply_factors`).
+        vetoed: those that failed a hard gate stand at min(0, lowest), in every segment they have and every criterion.
+        factors: of soft gates, by slot; they take from the reward, every segment's and every criterion's
+            (`apply_factors`).
     """
     present = {slot: score for slot, score in scores.items() if score is not None}
     spans_of = {slot: dict.fromkeys(span.name for span in one.parsed.spans) for slot, one in vetoed.items()}
@@ -88,6 +95,15 @@ def collect(
         figures={
             name: [present[slot].figures.get(name) if slot in present else None for slot in range(num_candidates)]
             for name in _names(score.figures for score in present.values())
+        },
+        per_criterion={
+            name: _column(
+                {slot: score.criteria.get(name) for slot, score in present.items()},
+                set(vetoed),
+                factors,
+                num_candidates,
+            )
+            for name in _names(score.criteria for score in present.values())
         },
     )
 

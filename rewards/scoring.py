@@ -155,6 +155,7 @@ def _group_score(
         rewards=columns.rewards,
         segment_rewards=columns.segment_rewards,
         figures=columns.figures,
+        per_criterion=columns.per_criterion,
         baseline_ids=[0] * group.num_candidates,
         gate_failures={name: tuple(slots) for name, slots in failures.items()},
         gate_scores={

@@ -313,11 +313,13 @@ class Scored:
 
     reward: of the rollout as a whole, for objectives without segments. segments: a reward per segment by name; None,
     or a name that is missing: that segment is unscored. figures: numbers to be logged; nothing is learned from them.
+    criteria: rewards of the rollout by name, for `rl.objective.criteria`; likewise.
     """
 
     reward: float
     segments: Mapping[str, float | None] = field(default_factory=dict)
     figures: Mapping[str, float | None] = field(default_factory=dict)
+    criteria: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +327,8 @@ class GroupScore:
     """What the reward side says of one group. Lists have one entry per rollout slot; None = unscored.
 
     baseline_ids tells who shares a baseline (default: the whole group, id 0). segment_rewards maps a segment's name to
-    its rewards, figures a number's name to its values, which are logged and never learned from. gate_failures maps a
+    its rewards, figures a number's name to its values, which are logged and never learned from. per_criterion maps a
+    criterion to the win rates on it of those that played, or to a scorer's rewards, gates applied. gate_failures maps a
     gate's name to the slots it failed, gate_scores a soft gate's to what it said of each slot (None: not asked).
     num_calls counts judge calls asked (a ranking is one), num_failed those that ended without a verdict, failures
     counts them by cause; num_cached of the calls were answered from the cache.

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rewards.types import GroupScore
 from rl.advantages import build_train_advantages
 from rl.config import DynamicSamplingConfig
+from rl.criteria import criterion_rewards
 
 
-def teaching(scores: Sequence[GroupScore], config: DynamicSamplingConfig, *, min_group: int) -> list[bool]:
+def teaching(
+    scores: Sequence[GroupScore], config: DynamicSamplingConfig, *, min_group: int, criteria: Iterable[str] = ()
+) -> list[bool]:
     """Per group: whether it teaches something. See `DynamicSamplingConfig`.
 
-    A group with segments teaches if the rewards of one of them differ.
+    A group with segments teaches if the rewards of one of them differ. Where criteria are learned from, one of those
+    must tell its rollouts apart.
     """
+    names = tuple(criteria)
     return [
-        any(_differ(score, rewards, min_group) for rewards in (score.rewards, *score.segment_rewards.values()))
+        any(_differ(score, rewards, min_group) for rewards in _columns(score, names))
         and (score.reliability is None or score.reliability >= config.min_reliability)
         for score in scores
     ]
+
+
+def _columns(score: GroupScore, criteria: Sequence[str]) -> list[Sequence[float | None]]:
+    """What the group is learned from."""
+    if criteria:
+        return [criterion_rewards(score, name) for name in criteria]
+    return [score.rewards, *score.segment_rewards.values()]
 
 
 def _differ(score: GroupScore, rewards: Sequence[float | None], min_group: int) -> bool:

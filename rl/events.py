@@ -15,6 +15,8 @@ not:
                                    others, places that stayed empty; reward/* and rollout/* are of those learned from
     segment/<name>_reward  .._advantage_std  .._zero_signal_rate  .._tokens
                                    per segment: its own reward, before later ones are seen; groups it teaches nothing in
+    criterion/<name>_reward  .._advantage_std  .._zero_signal_rate  .._num_scored
+                                   per criterion of rl.objective.criteria, as of segments; rollouts that it teaches
     figure/<name>                  mean over rollouts of a number that a scorer reports
     judge/num_calls  judge/calls_per_s
     judge/order_flip_rate  judge/tie_rate  judge/failure_rate

@@ -6,7 +6,7 @@
 
 Ranks talk in every pass, so each method here is called on all ranks, in the same order and with the same arguments.
 
-Shapes: B rollouts, T longest answer, S segment buckets.
+Shapes: S segment buckets.
 """
 
 from __future__ import annotations
@@ -30,12 +30,11 @@ from rl.disco import disco_pass
 from rl.learner_keeping import Keeper
 from rl.learner_setup import load_reference, load_trained, settle_process
 from rl.lora import BaseOnly
-from rl.loss import policy_loss
 from rl.metrics import Mean, Metric, Sum, merge, summarize
+from rl.micro_batch_loss import micro_batch_loss
 from rl.objectives import Disco, Objective, compute_normalizers
 from rl.optimizer import build_optimizer, lr_at
 from rl.policy import Policy
-from rl.sft import SFT, cross_entropy
 from rl.types import TrainGroup
 from rl.zero import check_learner, deepspeed_config
 
@@ -193,27 +192,7 @@ class Learner:
     def _loss(
         self, batch: MicroBatch, normalizers_S: np.ndarray, old: Sequence[np.ndarray] | None
     ) -> tuple[Tensor, dict[str, Metric]]:
-        if self.objective.kind == SFT:
-            logprobs_BT, _ = self._engine(batch)
-            return cross_entropy(logprobs_BT, batch.mask_BT, normalizers_S)
-        ref_logprobs_BT = None
-        if self._reference is not None and self.objective.loss_kl_coef > 0:
-            with torch.no_grad():
-                ref_logprobs_BT, _ = self._reference(batch)
-        logprobs_BT, entropy_BT = self._engine(batch, with_entropy=True)
-        return policy_loss(
-            logprobs_BT,
-            None if old is None else _stack([old[number] for number in batch.rollout_ids_B], logprobs_BT),
-            batch.advantages_BT,
-            batch.segment_ids_BT,
-            batch.mask_BT,
-            objective=self.objective,
-            rollout_logprobs_BT=batch.rollout_logprobs_BT,
-            ref_logprobs_BT=ref_logprobs_BT,
-            entropy_BT=entropy_BT,
-            group_ids_B=batch.group_ids_B,
-            normalizers_S=normalizers_S,
-        )
+        return micro_batch_loss(batch, self._engine, self._reference, self.objective, normalizers_S, old)
 
     def _stopped(self, what: str) -> str:
         return (
@@ -313,10 +292,3 @@ class Learner:
         values: list[Any] = [None] * self.world_size
         torch.distributed.all_gather_object(values, value)
         return values
-
-
-def _stack(rows: Sequence[np.ndarray], like_BT: Tensor) -> Tensor:
-    stacked_BT = np.zeros(like_BT.shape, dtype=np.float32)
-    for b, row in enumerate(rows):
-        stacked_BT[b, : len(row)] = row
-    return torch.from_numpy(stacked_BT).to(like_BT.device)

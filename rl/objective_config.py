@@ -57,6 +57,19 @@ class OffPolicyConfig(StrictModel):
     """Rollouts whose geometric mean of w lies outside get no policy gradient; [0.99, 1.01] is in use elsewhere."""
 
 
+class CriteriaConfig(StrictModel):
+    """Learn from the criteria of a rubric, or of your own judge or scorer, instead of the one reward (GDPO).
+
+    Each criterion's advantages are normalised inside the group by themselves (`advantage`; GDPO: mean_std) and then
+    added up. Rewards decide who is scored and what is reliable; aggregator and rubric weights have no other part.
+    """
+
+    weights: Annotated[dict[Annotated[str, Field(min_length=1)], PositiveFloat], Field(min_length=1)]
+    """By criterion; those that are not named are not learned from."""
+    whiten: bool = True
+    """Bring the sum to std 1 over the batch; false: leave it as it is, the larger the more the weights come to."""
+
+
 class DiscoConfig(StrictModel):
     """What only `kind: disco` reads."""
 
@@ -79,6 +92,8 @@ class ObjectiveConfig(StrictModel):
     kind: ObjectiveKind = "dapo"
     advantage: AdvantageKind | None = None
     """Default: the preset's, or what the rewards call for. A conflict is refused."""
+    criteria: CriteriaConfig | None = None
+    """Several advantages, one per criterion, mixed into one (`rl/criteria.py`)."""
     surrogate: Surrogate | None = None
     """What is made of ratio and advantage (`rl/surrogates.py`)."""
     ratio_level: RatioLevel | None = None

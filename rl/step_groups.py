@@ -120,7 +120,13 @@ class GroupSource:
     def _kept(self, scores: Sequence[GroupScore]) -> list[bool]:
         if self.rl.dynamic_sampling is None:
             return [True] * len(scores)
-        return teaching(scores, self.rl.dynamic_sampling, min_group=self.rl.min_group)
+        criteria = self.rl.objective.criteria
+        return teaching(
+            scores,
+            self.rl.dynamic_sampling,
+            min_group=self.rl.min_group,
+            criteria=criteria.weights if criteria is not None else (),
+        )
 
     def _wants_refill(self, num_refills: int, num_missing: int) -> bool:
         config = self.rl.dynamic_sampling

@@ -13,7 +13,8 @@ import numpy as np
 from rewards.errors import RunStopped
 from rewards.types import GroupScore
 from rl.advantages import TrainAdvantages, build_train_advantages
-from rl.objectives import Objective
+from rl.criteria import build_criteria_advantages
+from rl.objectives import Criteria, Objective
 from rl.segments import SegmentAdvantages, build_segment_advantages, lay_over_tokens, segment_metrics
 from rl.types import TrainGroup, TrainRollout
 from rollouts.types import FloatArray, Group, IntArray, Rollout
@@ -21,11 +22,13 @@ from rollouts.types import FloatArray, Group, IntArray, Rollout
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainBatch:
-    """What a step learns from. `metrics` describe the rewards; `reliability` is the mean over groups that have one."""
+    """What a step learns from. `metrics` describe the rewards; `reliability` is the mean over groups that have one.
+    `warnings` are lines that a person should read."""
 
     groups: tuple[TrainGroup, ...]
     reliability: float | None
     metrics: dict[str, float]
+    warnings: tuple[str, ...] = ()
 
 
 def build_train_batch(
@@ -35,11 +38,12 @@ def build_train_batch(
 
     Unscored rollouts and groups with fewer than `min_group` scored ones are left out and counted. Tokens that the
     policy did not choose get advantage 0 and stay outside the loss. An objective with segments learns from each
-    segment's own reward and leaves out rollouts of which no segment is scored; any other learns from the rollout's.
+    segment's own reward and leaves out rollouts of which no segment is scored; one with criteria from the mix of their
+    advantages; any other from the rollout's reward.
 
     Raises:
         ValueError: a group and its score do not fit, or a score is of another group size.
-        RunStopped: the objective needs segments, and no answer of the step has one with a reward.
+        RunStopped: the objective needs segments or criteria, and the step has none.
     """
     for group, score in zip(groups, scores, strict=True):
         if len(score.rewards) != len(group.rollouts):
@@ -50,6 +54,12 @@ def build_train_batch(
         min_group=min_group,
         baseline_ids=[score.baseline_ids for score in scores],
     )
+    more_metrics: dict[str, float] = {}
+    warnings: list[str] = []
+    if objective.criteria is not None:
+        mixed = build_criteria_advantages(scores, objective.criteria, kind=objective.advantage, min_group=min_group)
+        built, more_metrics = mixed.built, mixed.metrics
+        warnings = _warn_of(mixed.missing, objective.criteria, scores)
     segments = build_segment_advantages(
         groups, scores, objective=objective, min_group=min_group, dropped_P=built.dropped_P
     )
@@ -76,8 +86,22 @@ def build_train_batch(
             "reward/num_groups_zero_signal": float(num_zero_signal),
             "reward/num_unscored": float(built.num_unscored),
             "reward/advantage_std": float(built.advantages_PG[built.scored_PG].std()) if built.scored_PG.any() else 0.0,
-        },
+        }
+        | more_metrics,
+        warnings=tuple(warnings),
     )
+
+
+def _warn_of(missing: Sequence[str], criteria: Criteria, scores: Sequence[GroupScore]) -> list[str]:
+    """Of criteria that nothing is learned from although the recipe names them; RunStopped where that is all of them."""
+    names = sorted({name for score in scores for name in score.per_criterion})
+    said = f"it speaks of {', '.join(names)}" if names else "it speaks of no criteria"
+    if missing and len(missing) == len(criteria.weights):
+        raise RunStopped(
+            f"rl.objective.criteria.weights names {', '.join(missing)}, and no verdict of the step speaks of that: "
+            f"{said}; name those, or let the judge or scorer give them"
+        )
+    return [f"criterion {name}: no verdict of the step speaks of it; {said}" for name in missing]
 
 
 def _whole(groups: Sequence[Group], built: TrainAdvantages) -> list[TrainGroup]:

@@ -173,6 +173,8 @@ class Trainer:
         groups, scores = sampled.learned()
         build = partial(build_train_batch, groups, objective=self.objective, min_group=self.rl.min_group)
         batch = build(scores)
+        for line in batch.warnings:
+            self.events.handle(Note("warning", f"step {step}: {line}"))
         metrics = dict(batch.metrics) | dict(self.describe(sampled.groups, sampled.scores))
         if self.rl.dynamic_sampling is not None:
             metrics |= refill_metrics(sampled.kept, num_wanted=sampled.num_wanted)

@@ -6,6 +6,7 @@ import inspect
 import math
 import operator
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from numbers import Real
 from typing import Any, cast
 
@@ -14,13 +15,15 @@ from rewards.importing import import_target
 from rewards.judge_config import PythonJudge
 from rewards.types import Candidate, Places, Prompt, Verdict, VerdictKind
 
-CompareFn = Callable[[Prompt, Candidate, Candidate], float | Awaitable[float | None] | None]
+Said = float | Verdict | None
+CompareFn = Callable[[Prompt, Candidate, Candidate], Said | Awaitable[Said]]
 PlacesGiven = Sequence[int] | None
 RankFn = Callable[[Prompt, Sequence[Candidate]], PlacesGiven | Awaitable[PlacesGiven]]
 
 
 class Python:
-    """Verdict: what `compare` returns, of the kind that the recipe states; None = no verdict.
+    """Verdict: what `compare` returns, of the kind that the recipe states; None = no verdict. A `Verdict` of its own
+    has a value of that kind, and may say a reason, tokens, cost, and by how much first is better on each criterion.
 
     `compare` may be async, and runs in the event loop: one that waits for something must be async, and one that
     computes for long should use a thread of its own. A JudgeFailure it raises is a failed call that is tried again;
@@ -48,11 +51,26 @@ class Python:
         value = self._compare(prompt, first, second)
         if inspect.isawaitable(value):
             value = await value
+        said = value if isinstance(value, Verdict) else None
+        if said is not None:
+            value = said.value
         if value is None:
-            raise JudgeFailure("empty", f"{self._target} returned None", retryable=False)
+            why = "None" if said is None else f"no verdict: {said.failure}"
+            raise JudgeFailure("empty", f"{self._target} returned {why}", retryable=False)
         if not isinstance(value, Real) or not _allowed(self.kind, float(value)):
             raise UserError(f"judge {self._target!r} returned {value!r}; a {self.kind} verdict is {_RANGES[self.kind]}")
-        return Verdict(float(value))
+        if said is None:
+            return Verdict(float(value))
+        return replace(said, value=float(value), criteria=self._criteria(said))
+
+    def _criteria(self, said: Verdict) -> dict[str, float]:
+        for name, value in said.criteria.items():
+            if not isinstance(value, Real) or not -1.0 <= float(value) <= 1.0:
+                raise UserError(
+                    f"judge {self._target!r} says {value!r} of criterion {name!r}; it is a number in [-1, 1], above 0 "
+                    "if the first is better"
+                )
+        return {name: float(value) for name, value in said.criteria.items()}
 
     async def close(self) -> None:
         """Calls the class's own `close`, once."""

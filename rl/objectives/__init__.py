@@ -5,12 +5,13 @@ A preset is a file with its formula and source; `presets.py` maps kinds to them.
 """
 
 from rl.objectives.normalizers import compute_normalizers
-from rl.objectives.objective import Disco, Objective, OffPolicy
+from rl.objectives.objective import Criteria, Disco, Objective, OffPolicy
 from rl.objectives.presets import PRESETS
 from rl.objectives.resolve import RewardKind, resolve_objective
 
 __all__ = [
     "PRESETS",
+    "Criteria",
     "Disco",
     "Objective",
     "OffPolicy",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rl.objective_config import (
@@ -43,6 +44,14 @@ class Disco:
 
 
 @dataclass(frozen=True, slots=True)
+class Criteria:
+    """Whose advantages are mixed by which weights, and whether the mix is brought to std 1: see `rl/criteria.py`."""
+
+    weights: Mapping[str, float]
+    whiten: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Objective:
     """advantage: kind of `compute_advantages`. ratio_level: over which tokens the log-ratio is averaged.
 
@@ -79,6 +88,7 @@ class Objective:
     bypass: bool = False
     off_policy: OffPolicy = OffPolicy()
     disco: Disco | None = None
+    criteria: Criteria | None = None
 
     def segment_weight(self, segment: int) -> float:
         """Weight of a segment's loss; segment -1 = no segment."""

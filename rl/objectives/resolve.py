@@ -13,7 +13,7 @@ from rl.objective_config import (
     RatioLevel,
     Surrogate,
 )
-from rl.objectives.objective import Disco, Objective, OffPolicy
+from rl.objectives.objective import Criteria, Disco, Objective, OffPolicy
 from rl.objectives.preset import Preset
 from rl.objectives.presets import PRESETS
 from rl.objectives.refusals import UNDOES_SHRINKAGE, RewardKind, check_config, check_objective
@@ -53,6 +53,7 @@ def resolve_objective(
     max_tokens: int,
     has_segments: bool | None = None,
     updates_per_step: int = 1,
+    staleness: int = 0,
 ) -> Objective:
     """Fills every knob.
 
@@ -65,18 +66,23 @@ def resolve_objective(
     | metric                        | mean_std              | mean                  | their own            |
     | metric, shrunk                | mean                  | mean                  | their own            |
 
+    With `criteria` what counts is the criteria's numbers: win rates, or a scorer's own metrics; neither is shrunk.
+
     Args:
         reward_kind: what a reward's number means.
         shrunk: True if the aggregator has a posterior, so that a group it cannot tell apart is already near level.
         max_tokens: `rollouts.max_tokens`, the default of `constant_tokens`.
         has_segments: whether the task has segments with rewards of their own; None = not known before it runs.
         updates_per_step: optimizer updates on one batch of rollouts.
+        staleness: policy versions between sampling and learning.
 
     Raises:
         UserError: a combination that makes no sense, with its reason (`refusals.py`).
     """
     preset = PRESETS[config.kind]
     check_config(config, preset)
+    if config.criteria is not None:  # raw win rates by criterion, or a scorer's own numbers
+        reward_kind, shrunk = "metric" if reward_kind == "metric" else "win_probability", False
     disco = _disco(config)
     surrogate = config.surrogate or preset.surrogate
     level = config.ratio_level or (_coarse(preset) if surrogate == "gmpo" else preset.ratio_level)
@@ -108,6 +114,7 @@ def resolve_objective(
         bypass=config.old_logprobs == "bypass",
         off_policy=_off_policy(config.off_policy),
         disco=disco,
+        criteria=Criteria(dict(config.criteria.weights), config.criteria.whiten) if config.criteria else None,
     )
     check_objective(
         objective,
@@ -115,6 +122,7 @@ def resolve_objective(
         shrunk=shrunk,
         has_segments=has_segments,
         updates_per_step=updates_per_step,
+        staleness=staleness,
         preset=preset,
     )
     return objective

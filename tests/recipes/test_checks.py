@@ -18,6 +18,13 @@ K_WISE = "{kind: k_wise}"
 """8 rollouts in 4 rounds of 2 slates of 4, both orders: 6 x 8 x 2 = 96 calls a step; 4 x 3 x 2 = 24 verdicts each."""
 
 
+RUBRIC = (
+    "rewards.judge={kind: rubric, endpoint: {base_url: 'http://h/v1', model: m}, "
+    "rubric: {criteria: [{id: facts, text: t}, {id: depth, text: t}]}}"
+)
+CRITERIA = "rl.objective.criteria={weights: {facts: 1.0, depth: 0.5}}"
+SCORER = "rewards={kind: scorer, scorer: {kind: slate_rank}}"
+
 SLATE_RANK = "{kind: slate_rank, source: {kind: synthetic}}"
 
 
@@ -74,6 +81,16 @@ CASES = [
      "task.segments"),
     (["rewards={kind: scorer, scorer: {kind: item_rank}}", f"task={SLATE_RANK}"], "task.segments"),
     ([f"task={SLATE_RANK}", "task.heldout=1"], "evaluation.num_prompts"),
+    # criteria
+    ([CRITERIA], "rl.objective.criteria"),
+    ([CRITERIA, "rewards.judge={kind: embedding, model: m}"], "rl.objective.criteria"),
+    ([CRITERIA, SCORER, f"task={SLATE_RANK}"], "rl.objective.criteria"),
+    ([CRITERIA, f"rewards.topology={K_WISE}", "rewards.judge={kind: python, target: a:b, ranks: true}"],
+     "rl.objective.criteria"),
+    ([CRITERIA, RUBRIC, "rewards.gates.0.soft=true"], "rl.objective.criteria"),
+    ([RUBRIC, "rl.objective.criteria={weights: {facts: 1.0, dept: 0.5}}"], "rl.objective.criteria.weights.dept"),
+    ([RUBRIC, "rewards.judge.criteria_from=pair", "rl.objective.criteria={weights: {fatal: 1.0}}"],
+     "rl.objective.criteria.weights.fatal"),
     # devices
     (["rollouts.placement=colocated", "rl.learner.ranks=1"], "rl.learner.ranks"),
     (["rollouts.placement=colocated", "rollouts.engines=1", "rollouts.engines_per_node=1",
@@ -160,6 +177,12 @@ def test_an_impossible_combination_is_refused_at_its_key(overrides: list[str], k
         ["task.source={kind: package_lines, package: p, files: [f]}"],
         ["evaluation.audit_judge={kind: likelihood, model: m, reference_field: text}"],
         ["rewards={kind: scorer, target: a:b}"],
+        [CRITERIA, RUBRIC],
+        [CRITERIA, RUBRIC, "rewards.gates.0.soft=true", "rewards.gates.0.weight=0.0"],
+        [CRITERIA, RUBRIC, "rewards.judge.criteria_from=prompt", "rl.objective.criteria={weights: {tone: 1.0}}"],
+        [RUBRIC, "rewards.judge.criteria_from=pair", "rl.objective.criteria={weights: {facts: 1.0, core: 2.0}}"],
+        [CRITERIA, "rewards.judge={kind: python, target: a:b}"],
+        [CRITERIA, "rewards={kind: scorer, target: a:b}"],
         ["task={kind: python, target: a:b}"],
         [f"task={SLATE_RANK}"],
         ["rewards={kind: scorer, scorer: {kind: slate_rank}}", f"task={SLATE_RANK}"],
@@ -195,19 +218,12 @@ def test_a_judge_that_cannot_rank_is_named_beside_the_topology() -> None:
 
 
 STALE = ("rl.staleness=1", "launch.device=cuda")
-CORRECTED = "rl.objective.off_policy.weight=token"
 
 
 def test_stale_rollouts_need_engines_beside_the_learner() -> None:
     colocated = ("rollouts.placement=colocated", "rl.sync.backend=auto")
     assert "rl.staleness" in keys(*STALE, *colocated)
     assert "rl.staleness" not in keys("launch.device=cpu", *colocated)
-
-
-def test_stale_rollouts_need_a_loss_that_knows_whose_they_are() -> None:
-    assert "rl.objective.off_policy.weight" in keys(*STALE)
-    for cure in (CORRECTED, "rl.objective.old_logprobs=bypass"):
-        assert load_recipe(FULL, [*STALE, cure]).recipe.rl.staleness == 1
 
 
 CHAT = "rewards.judge={kind: chat, endpoint: {base_url: 'http://judge/v1', model: m, price_per_million_in: %s}}"

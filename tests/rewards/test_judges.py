@@ -494,11 +494,23 @@ async def test_values_of_every_number_type_pass(kind: Any, value: Any, expected:
     assert await ask(build_judge(python_config("returns", verdict=kind)), "a", "b") == expected
 
 
-async def test_none_is_no_verdict() -> None:
-    RETURNS["value"] = None
+@pytest.mark.parametrize("value", [None, Verdict(None, failure="timeout")])
+async def test_none_is_no_verdict(value: Any) -> None:
+    RETURNS["value"] = value
     with pytest.raises(JudgeFailure) as caught:
         await ask(build_judge(python_config("returns")), "a", "b")
     assert caught.value.cause == "empty"
+
+
+async def test_a_verdict_of_its_own_may_speak_of_criteria() -> None:
+    judge = build_judge(python_config("returns"))
+    RETURNS["value"] = Verdict(0.75, reason="clearer", tokens_in=5, criteria={"clear": 1, "short": -0.5})
+    said = await judge.compare(PROMPT, candidate("a"), candidate("b"))
+    assert said == Verdict(0.75, reason="clearer", tokens_in=5, criteria={"clear": 1.0, "short": -0.5})
+    for wrong in (Verdict(1.5), Verdict(0.5, criteria={"clear": 1.5}), Verdict(0.5, criteria={"clear": math.nan})):
+        RETURNS["value"] = wrong
+        with pytest.raises(UserError, match=rf"judge '{__name__}:returns' (returned|says) .*[1n]"):
+            await ask(judge, "a", "b")
 
 
 async def test_class_is_closed_once() -> None:

@@ -93,6 +93,16 @@ async def test_a_gate_holds_for_the_segments_that_a_rollout_has() -> None:
     assert (await sink.scores())[KEY].segment_rewards == {"slate": [0.0]}
 
 
+async def test_criteria_are_columns_with_the_gates_applied() -> None:
+    def scorer(prompt: Prompt, candidate: Candidate) -> Scored:
+        return Scored(1.0, criteria={"short": 0.5, "right": None} if candidate.text == "a" else {"short": -0.25})
+
+    result = await score(scorer, ["a", "", None, "b"], EmptyGate())
+    assert result.per_criterion == {"short": [0.5, -0.25, None, -0.25], "right": [None, 0.0, None, None]}
+    soft = await score(scorer, ["a", ""], HalfGate())
+    assert soft.per_criterion["short"] == pytest.approx([0.5, -0.25 - 0.25 * (1 - 0.01 / 1.01)])
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -102,6 +112,7 @@ async def test_a_gate_holds_for_the_segments_that_a_rollout_has() -> None:
         {"slate": None},
         Scored(float("inf")),
         Scored(0.0, {}, {"x": float("nan")}),
+        Scored(0.0, criteria={"x": float("nan")}),
     ],
 )
 async def test_impossible_segment_scores_name_the_target(value: Score) -> None:

@@ -109,6 +109,7 @@ class FakeSink:
     name: str
     rewards: Sequence[float | None] = (0.0, 1.0)
     reliability: float | None = None
+    per_criterion: Mapping[str, list[float | None]] = field(default_factory=dict)
     prior: Prior | None = None
     opened: list[GroupKey] = field(default_factory=list)
     unreliable: set[str] = field(default_factory=set)
@@ -133,6 +134,7 @@ class FakeSink:
             key: GroupScore(
                 rewards=list(self.rewards),
                 reliability=0.0 if key.group_id in self.unreliable else self.reliability,
+                per_criterion=self.per_criterion,
                 num_calls=3,
             )
             for key in keys

@@ -30,9 +30,13 @@ CUTS: dict[str, dict[str, Any]] = {
     "padded": {"micro_batch_tokens": 60, "share_prompt": False},
 }
 
-TOLERANCE = 2e-6
-"""Float32 through a model and back: of a loss, and of a gradient's largest error over its largest entry, or over 1. The
-loss by itself is held to 1e-6 (`test_loss.py`), with a model in float64 all of it to 5e-7 (`test_cuts.py`)."""
+INIT_STD = 0.02
+"""Of the model's weights, as models are really initialised. Float32 is as exact as its model is flat: at 0.1, five
+times steeper, the gradient of one uncut batch may be 1.7e-6 of its largest entry away from the gradient in float64."""
+
+TOLERANCE = 1e-6
+"""Float32 through a model and back: of a loss (over its size where that is above 1), and of a gradient's largest
+difference over its largest entry. In float64 the steep model is held to 5e-7 too (`test_cuts.py`)."""
 
 CONFIG = RLConfig(
     num_steps=1,
@@ -126,8 +130,8 @@ def check_objective_runs(one: dict[str, Any], others: Sequence[dict[str, Any]]) 
                 for key in ("rl/loss", "rl/policy_loss", "rl/grad_norm", "rl/disco_loss"):
                     same = pytest.approx(metrics.get(key, 0.0), rel=TOLERANCE, abs=TOLERANCE)
                     assert other.get(key, 0.0) == same, (name, cut, key)
-                error = np.abs(other_gradient - gradient).max() / max(1.0, np.abs(gradient).max())
-                assert error < TOLERANCE, (name, cut, error)
+                error = np.abs(other_gradient - gradient).max() / np.abs(gradient).max()
+                assert error <= TOLERANCE, (name, cut, error)
 
 
 def is_off_policy(objective: Objective, metrics: dict[str, float]) -> bool:

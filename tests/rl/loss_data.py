@@ -58,6 +58,7 @@ SETTINGS: dict[str, Objective] = {
     "token-mask": replace(GRPO, off_policy=OffPolicy("token", mask_outside=True, low=0.9, high=1.1)),
     "sequence-truncate": replace(DAPO, off_policy=OffPolicy("sequence", high=1.2)),
     "sequence-mask": replace(DAPO, off_policy=OffPolicy("sequence", mask_outside=True, low=0.8, high=1.2)),
+    "rloo-truncate": replace(preset("rloo"), off_policy=OffPolicy("token", high=1.1)),
     "geometric": replace(DAPO, off_policy=OffPolicy("token", high=1.1, geometric_band=(0.97, 1.03))),
 }
 """Every preset, and every knob in some of its positions."""

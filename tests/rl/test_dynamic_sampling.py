@@ -37,6 +37,13 @@ def test_a_group_teaches_by_spread_and_reliability(score: GroupScore, teaches: b
     assert teaching([score], CONFIG, min_group=2) == [teaches]
 
 
+def test_criteria_are_held_to_their_spread_instead_of_the_reward() -> None:
+    level = GroupScore(rewards=[0.0, 1.0], per_criterion={"facts": [0.5, 0.5], "style": [0.0, 1.0]})
+    apart = GroupScore(rewards=[0.5, 0.5], per_criterion={"facts": [0.5, 0.5], "depth": [0.4, 0.5]})
+    assert teaching([level, apart], CONFIG, min_group=2, criteria=["facts", "depth"]) == [False, True]
+    assert teaching([level, apart], CONFIG, min_group=2) == [True, False]
+
+
 def test_one_group_says_nothing_about_another() -> None:
     scores = [GroupScore(rewards=[0.0, 1e6]), GroupScore(rewards=[0.0, 1e-3]), GroupScore(rewards=[2.0, 2.0])]
     assert teaching(scores, CONFIG, min_group=2) == [True, True, False]

@@ -19,7 +19,7 @@ from rl.weights import LearnerSource
 from rl.zero import check_learner
 from rollouts.tiny import build_tiny_model
 from tests.rl.learner_data import make_groups, make_objective
-from tests.rl.learner_objectives import check_objective_runs, objective_runs
+from tests.rl.learner_objectives import INIT_STD, check_objective_runs, objective_runs
 from tests.rl.learner_worker import run_ranks
 from tests.rl.loss_data import SETTINGS
 
@@ -101,7 +101,9 @@ def test_stage_0_in_bfloat16_is_refused() -> None:
 # --- real ranks -------------------------------------------------------------------------------------------------
 
 
-def every_stage(rank: int, world_size: int, port: int, dirs: dict[str, Path], dtype: str) -> dict[str, Any]:
+def every_stage(
+    rank: int, world_size: int, port: int, dirs: dict[str, Path], objectives_dir: Path, dtype: str
+) -> dict[str, Any]:
     import rl.zero
 
     rl.zero.PERSISTENT_NUMEL = 1000  # partition the tiny matrices, keep the tiny norms whole
@@ -117,7 +119,7 @@ def every_stage(rank: int, world_size: int, port: int, dirs: dict[str, Path], dt
             found[f"{tied}-{stage}"] = (rows, weights_of(learner))
             if stage == 3:
                 assert any(parameter.numel() == 0 for parameter in learner.model.parameters())
-    found["objectives"] = objective_runs(rank, world_size, port, dirs["tied"], VOCAB)
+    found["objectives"] = objective_runs(rank, world_size, port, objectives_dir, VOCAB)
     return found
 
 
@@ -164,8 +166,9 @@ def model_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.slow
 def test_every_zero_stage_and_number_of_ranks_learns_the_same(model_dirs: dict[str, Path], tmp_path: Path) -> None:
-    (one,) = run_ranks(every_stage, model_dirs, "float32", folder=tmp_path)
-    two = run_ranks(every_stage, model_dirs, "float32", folder=tmp_path, world_size=2)
+    flat = build_tiny_model(tmp_path / "flat", head_dim=16, init_std=INIT_STD)
+    (one,) = run_ranks(every_stage, model_dirs, flat, "float32", folder=tmp_path)
+    two = run_ranks(every_stage, model_dirs, flat, "float32", folder=tmp_path, world_size=2)
     check_objective_runs(one.pop("objectives"), [result.pop("objectives") for result in two])
     expected = {name: oracle(model_dir, 3) for name, model_dir in model_dirs.items()}
     assert list(one) == ["tied-0", "tied-1", "tied-2", "tied-3", "untied-3"]

@@ -325,3 +325,31 @@ def test_bypass_takes_the_engines_logprobs_for_the_old_ones() -> None:
     assert loss == pytest.approx(-(1.28 + 1.1) / 2)
     close(grad, [[0.0, -0.55]])
     assert row["sync/logprob_gap"] == pytest.approx((LN2 + math.log(1.1)) / 2)
+
+
+def test_weights_turn_reinforce_on_stale_rollouts_into_the_policy_gradient() -> None:
+    # One token out of three, sampled with q = (1/2, 1/4, 1/4) by weights that the policy pi = (1/4, 1/4, 1/2) has left.
+    # sum over y of q(y) w(y) A(y) grad log pi(y) is the gradient of sum over y of pi(y) A(y) where no weight is cut:
+    # pi(y) (A(y) - mean) with mean = sum of pi A = 1/2 and A = (4, 0, -1).
+    logits = torch.log(torch.tensor([0.25, 0.25, 0.5], dtype=torch.float64)).requires_grad_()
+    behaviour = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
+    advantages = torch.tensor([4.0, 0.0, -1.0], dtype=torch.float64)
+
+    def expected_gradient(knobs: OffPolicy) -> Tensor:
+        loss, _ = policy_loss(
+            torch.log_softmax(logits, 0)[:, None],
+            None,
+            (behaviour * advantages)[:, None],  # three answers, each as often as it comes
+            torch.full((3, 1), -1),
+            torch.ones(3, 1),
+            objective=replace(preset("rloo", constant_tokens=1), off_policy=knobs),
+            rollout_logprobs_BT=torch.log(behaviour)[:, None],
+        )
+        return -3 * torch.autograd.grad(loss, logits)[0]  # the constant divides by the number of answers
+
+    by_hand = torch.tensor([0.25 * 3.5, 0.25 * -0.5, 0.5 * -1.5], dtype=torch.float64)
+    torch.testing.assert_close(expected_gradient(OffPolicy("token", high=2.0)), by_hand)
+    assert (expected_gradient(OffPolicy()) - by_hand).abs().max() > 0.5  # what would go unnoticed
+    # Weights 1/2, 1, 2 cut at 1: the third answer counts q = 1/4 instead of pi = 1/2; mean = 1/4 x 4 - 1/4 = 3/4.
+    cut = torch.tensor([0.25 * 4 - 0.25 * 0.75, -0.25 * 0.75, -0.25 - 0.5 * 0.75], dtype=torch.float64)
+    torch.testing.assert_close(expected_gradient(OffPolicy("token", high=1.0)), cut)

@@ -8,13 +8,15 @@ import pytest
 
 from rewards.errors import UserError
 from rl.objective_config import ObjectiveConfig
-from rl.objectives import Objective, RewardKind, resolve_objective
+from rl.objectives import PRESETS, Objective, RewardKind, resolve_objective
 
 
 def resolve(knobs: dict[str, Any], *, reward_kind: RewardKind = "metric", **facts: Any) -> Objective:
     config = ObjectiveConfig.model_validate(knobs)
     return resolve_objective(config, reward_kind=reward_kind, max_tokens=8, **{"shrunk": False} | facts)
 
+
+FACTS = {"weights": {"facts": 1.0}}
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     # knobs that nothing reads
@@ -39,6 +41,11 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"kind": "disco", "old_logprobs": "bypass"}, "old_logprobs", "learner's own old one"),
     ({"kind": "disco", "off_policy": {"weight": "token"}}, "off_policy", "scores are of whole answers"),
     ({"kind": "disco", "kl_coef": 0.1, "kl_in": "reward"}, "kl_in", "reads only who beats whom"),
+    # criteria
+    ({"kind": "f_grpo", "criteria": FACTS}, "criteria", "kind f_grpo learns from segments"),
+    ({"kind": "disco", "criteria": FACTS}, "criteria", "reads only who beats whom"),
+    ({"kind": "grpo", "criteria": FACTS, "kl_coef": 0.1, "kl_in": "reward"}, "criteria", "with kl_in: reward"),
+    ({"kind": "reinforce_pp", "criteria": FACTS, "kl_coef": 0.1}, "criteria", "with kl_in: reward"),
     # segments
     ({"kind": "grpo", "segment_weights": (1.0, 0.5)}, "segment_weights", "gives a whole answer one advantage"),
     ({"kind": "dapo", "slate_sees_rank": 1.0}, "slate_sees_rank", "gives a whole answer one advantage"),
@@ -109,6 +116,35 @@ def test_reinforce_needs_one_update_per_batch() -> None:
     assert resolve({"kind": "disco"}, updates_per_step=2).disco is not None  # which is held near the old policy
 
 
+STALE: list[tuple[dict[str, Any], str, str]] = [
+    ({"kind": "dapo"}, "off_policy.weight", "set it to token or sequence .*, or rl.objective.old_logprobs to bypass$"),
+    ({"kind": "cispo", "off_policy": {"geometric_band": (0.9, 1.1)}}, "off_policy.weight", "to bypass$"),
+    (
+        {"kind": "rloo"},
+        "off_policy.weight",
+        r"surrogate reinforce knows no old policy.*\(truncated importance sampling\)$",
+    ),
+    ({"kind": "reinforce_pp", "surrogate": "reinforce"}, "off_policy.weight", r"knows no old policy.*sampling\)$"),
+    ({"kind": "disco"}, "kind", "use staleness 0, or another kind$"),
+    ({"kind": "disco", "disco": {"score": "l_ratio"}}, "kind", "use staleness 0, or another kind$"),
+]
+
+
+@pytest.mark.parametrize(("knobs", "key", "rule"), STALE)
+def test_stale_rollouts_need_a_loss_that_knows_whose_they_are(knobs: dict[str, Any], key: str, rule: str) -> None:
+    with pytest.raises(UserError, match=rf"^rl\.objective\.{key}: rl\.staleness 1 learns from rollouts of .*{rule}"):
+        resolve(knobs, staleness=1)
+    resolve(knobs, staleness=0)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in PRESETS if kind != "disco"])
+def test_a_weight_or_a_ratio_to_the_engine_accounts_for_stale_rollouts(kind: str) -> None:
+    for weight in ("token", "sequence"):
+        assert resolve({"kind": kind, "off_policy": {"weight": weight}}, staleness=1).off_policy.weight == weight
+    if kind != "rloo":  # which has no ratio
+        assert resolve({"kind": kind, "old_logprobs": "bypass"}, staleness=1).bypass
+
+
 @pytest.mark.parametrize(
     "knobs",
     [
@@ -123,8 +159,21 @@ def test_reinforce_needs_one_update_per_batch() -> None:
         {"kind": "dapo", "off_policy": {"weight": "token", "high": 2.0, "geometric_band": (0.99, 1.01)}},
         {"kind": "grpo", "off_policy": {"weight": "sequence", "outside": "mask"}},
         {"kind": "disco", "disco": {"score": "l_ratio", "tau": 0.5}, "kl_coef": 0.1, "entropy_coef": 0.01},
+        {"kind": "dapo", "criteria": FACTS, "kl_coef": 0.1, "advantage": "mean_std"},
+        {"kind": "reinforce_pp", "criteria": FACTS},
     ],
     ids=str,
 )
 def test_what_makes_sense_is_not_refused(knobs: dict[str, Any]) -> None:
     resolve(knobs)
+
+
+@pytest.mark.parametrize(("reward_kind", "default"), [("score", "constant"), ("metric", "mean_std")])
+def test_criteria_are_raw_whatever_the_aggregator_does(reward_kind: RewardKind, default: str) -> None:
+    knobs = {"kind": "grpo", "criteria": FACTS}
+    shrunk = reward_kind == "score"
+    assert resolve(knobs, reward_kind=reward_kind, shrunk=shrunk).advantage == default
+    chosen = resolve(knobs | {"advantage": "mean_std"}, reward_kind=reward_kind, shrunk=shrunk)
+    assert chosen.advantage == "mean_std"
+    assert chosen.criteria is not None
+    assert (dict(chosen.criteria.weights), chosen.criteria.whiten) == ({"facts": 1.0}, True)

@@ -9,8 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from rewards.errors import RunStopped
 from rewards.types import GroupScore
 from rl.config import AdvantageKind
+from rl.objectives import Criteria
 from rl.train_batch import TrainBatch, build_train_batch
 from rollouts.types import Group
 from tests.rl.fakes import make_group, make_rollout
@@ -142,3 +144,40 @@ def test_a_score_of_another_size_is_a_bug() -> None:
         build([make_group("g", [1, 1, 1])], [rewards(0, 1)])
     with pytest.raises(ValueError, match="zip"):
         build([make_group("g", [1, 1])], [])
+
+
+# --- criteria -----------------------------------------------------------------------------------------------------
+
+MIXED = replace(make_objective(), advantage="mean", criteria=Criteria({"facts": 2.0, "depth": 1.0}, whiten=False))
+
+
+def judged(**per_criterion: list[float | None]) -> GroupScore:
+    return GroupScore(rewards=[0.1, 0.9, 0.5], per_criterion=per_criterion)
+
+
+def test_criteria_are_learned_from_instead_of_the_reward() -> None:
+    groups = [make_group("g", [1, 2, 1]), make_group("h", [1, 1, 1])]
+    scores = [
+        judged(facts=[1.0, 0.5, 0.0], depth=[0.0, 1.0, 0.5], style=[9.0, 0.0, 0.0]),
+        judged(facts=[0.5, 0.5, None], depth=[None, 0.5, 0.5]),
+    ]
+    batch = build_train_batch(groups, scores, objective=MIXED, min_group=2)
+    assert advantages(batch) == [[[0.5], [0.5] * 2, [-1.0]], [[0.0]] * 3]
+    assert batch.metrics["reward/num_groups_zero_signal"] == 1
+    assert batch.metrics["criterion/facts_zero_signal_rate"] == 0.5
+    assert "criterion/style_reward" not in batch.metrics
+    assert batch.metrics["reward/mean"] == pytest.approx(0.5)
+    assert batch.warnings == ()
+
+
+def test_a_criterion_that_nobody_speaks_of_is_a_warning_and_all_of_them_a_stop() -> None:
+    groups = [make_group("g", [1, 1, 1])]
+    batch = build_train_batch(groups, [judged(depth=[0.0, 0.5, 1.0])], objective=MIXED, min_group=2)
+    assert batch.warnings == ("criterion facts: no verdict of the step speaks of it; it speaks of depth",)
+    cases: list[tuple[dict[str, list[float | None]], str]] = [
+        ({"fact": [0.0, 0.5, 1.0]}, "it speaks of fact"),
+        ({}, "it speaks of no criteria"),
+    ]
+    for said, names in cases:
+        with pytest.raises(RunStopped, match=rf"weights names facts, depth, and no verdict .*: {names}; name those"):
+            build_train_batch(groups, [judged(**said)], objective=MIXED, min_group=2)

@@ -14,8 +14,10 @@ from rewards.errors import RunStopped
 from rl.alarms import check_gap, check_versions
 from rl.config import CheckpointConfig
 from rl.events import Note, PhaseStarted, RunDone, StepDone
+from rl.objectives import Criteria
 from rollouts.types import VersionSpan
 from tests.rl.fakes import EVALUATION, RL, FakeRun, make_group
+from tests.rl.learner_data import make_objective
 
 STEP_1 = ["sample step1", "judge training", "save groups 1", "learn", "sync 1", "save checkpoint 1", "keep 2"]
 STEP_2 = [
@@ -236,6 +238,17 @@ async def test_a_batch_without_a_scored_group_is_skipped() -> None:
     await run.trainer().run()
     assert "learn" not in run.log
     assert notes(run)[0] == ("warning", "step 1: no update, no group has enough scored rollouts")
+
+
+async def test_a_criterion_that_nobody_speaks_of_warns_and_the_step_is_learned() -> None:
+    run = FakeRun()
+    run.sink.per_criterion = {"facts": [0.0, 1.0]}
+    objective = replace(make_objective(), criteria=Criteria({"facts": 1.0, "depth": 1.0}, whiten=True))
+    await run.trainer(objective=objective).run()
+    assert run.log.count("learn") == 2
+    line = "criterion depth: no verdict of the step speaks of it; it speaks of facts"
+    assert notes(run) == [("warning", f"step {step}: {line}") for step in (1, 2)]
+    assert steps_done(run)[1].metrics["criterion/facts_zero_signal_rate"] == 0
 
 
 async def test_a_judge_alarm_warns_and_the_step_is_learned() -> None:
