@@ -24,8 +24,7 @@ from rewards.diagnostics.agreement import Outcomes, pairwise_agreement
 from rewards.diagnostics.bootstrap import Estimate, estimate, ratio
 from rewards.errors import UserError
 from rewards.types import GroupScore
-from rollouts.pool import candidate_of
-from rollouts.types import Group
+from rollouts.types import Group, candidate_of
 
 BEFORE, AFTER = "before", "after"
 

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from rewards.aggregators import build_aggregator, reward_unit
 from rewards.asking import Asker
 from rewards.budget import Purse, Spend, hand_on
+from rewards.calibration import Calibration
 from rewards.calling import Caller, Line
 from rewards.config import CallBudget, CallLimits, TournamentRewards
 from rewards.game import build_game
@@ -35,6 +36,7 @@ from rewards.types import (
     GroupKey,
     GroupScore,
     Judge,
+    KnownAnswer,
     ListJudge,
     Prior,
     Prompt,
@@ -61,6 +63,7 @@ class Arena:
         groups_per_step: how many groups share a step's budget; None = `config.budget` does not apply, as in evaluation.
         spent: of the run's budget, before this arena.
         lines: what this arena shares with others that ask the same judge, by the judge's name.
+        calibration: pairs with a known answer, asked beside the matches.
 
     Raises:
         UserError: the topology names slates and the judge cannot rank, or the other way round.
@@ -81,6 +84,7 @@ class Arena:
         groups_per_step: int | None = None,
         spent: Spend = Spend(),
         lines: Mapping[str, Line] = MappingProxyType({}),
+        calibration: Calibration | None = None,
     ) -> None:
         self._panel = judge if isinstance(judge, Panel) else None
         self.prior = prior
@@ -104,10 +108,11 @@ class Arena:
         )
         self._game = build_game(config, self._asker, on_call)
         self._on_call = on_call
+        self._calibration = calibration
         self._calls_per_item = self._asker.calls_per_item
         self._tournaments: dict[GroupKey, Tournament] = {}
         self._tasks: dict[GroupKey, asyncio.Task[None]] = {}
-        self._tests: dict[GroupKey, asyncio.Task[list[tuple[str, bool]]]] = {}
+        self._tests: dict[GroupKey, asyncio.Task[list[KnownAnswer]]] = {}
 
     @property
     def prior(self) -> Prior | None:
@@ -142,8 +147,8 @@ class Arena:
         if max_items is not None and self._game.topology.max_matches(num_candidates) <= max_items:
             max_items = None
         self._tasks[key] = asyncio.create_task(self._game.play(tournament, max_items), name=f"tournament {key}")
-        if self._carry_prior and self._panel is not None and self._panel.calibration is not None:
-            drawn = self._panel.calibration.draw(key, self._seed)
+        if self._calibration is not None:
+            drawn = self._calibration.draw(key, self._seed)
             self._tests[key] = asyncio.create_task(
                 self._asker.test(key, drawn, self._seed, self._on_call), name=f"calibration {key}"
             )
@@ -175,7 +180,7 @@ class Arena:
         tournaments = [self._tournaments[key] for key in keys]
         for key in keys:
             del self._tasks[key]
-        answers = [answer for key in keys if key in self._tests for answer in self._tests.pop(key).result()]
+        known = {key: tuple(self._tests.pop(key).result()) for key in keys if key in self._tests}
         await self._game.finish(tournaments, lambda: self._calls_left(tournaments))
         await self._hand_on(tournaments)
         for key in keys:
@@ -187,9 +192,9 @@ class Arena:
         if self._carry_prior:
             self._prior = prior
             if self._panel is not None:
-                await asyncio.to_thread(self._panel.learn, logs, answers)
+                await asyncio.to_thread(self._panel.learn, logs, [a for answers in known.values() for a in answers])
         return {
-            tournament.key: self._score(tournament, strengths)
+            tournament.key: self._score(tournament, strengths, known.get(tournament.key, ()))
             for tournament, strengths in zip(tournaments, fitted, strict=True)
         }
 
@@ -243,7 +248,9 @@ class Arena:
             raise ValueError(f"group {key} is not open")
         return self._tournaments[key]
 
-    def _score(self, tournament: Tournament, strengths: Strengths) -> GroupScore:
+    def _score(
+        self, tournament: Tournament, strengths: Strengths, known_answers: tuple[KnownAnswer, ...]
+    ) -> GroupScore:
         matches, rankings, failures = tournament.matches, tournament.rankings, tournament.failures()
         unit = reward_unit(self._config.aggregator, self._game.kind)
         said = tournament.gate_scores
@@ -268,6 +275,7 @@ class Arena:
             rankings=rankings,
             num_cached=tournament.num_cached,
             per_criterion=criterion_win_rates(matches, tournament.num_candidates),
+            known_answers=known_answers,
         )
 
 
