@@ -152,9 +152,9 @@ class RunDir:
 
         What a second judge said goes into a table of its own, `audits`, with the columns of the match log.
         """
+        table = groups_to_table(groups, scores).replace_schema_metadata({PRIOR_KEY: json.dumps(prior)})
         if audits := all_audit_rows(groups, scores):
             tables.write(self._table("audits", step), pa.Table.from_pylist(audits))
-        table = groups_to_table(groups, scores).replace_schema_metadata({PRIOR_KEY: json.dumps(prior)})
         tables.write(self._table("groups", step), table)
 
     def load_groups(self, step: int) -> tuple[list[Group], list[GroupScore]]:

@@ -67,8 +67,8 @@ def calls_per_step(rewards: RewardsConfig, group_size: int, num_groups: int) -> 
         opening = (group_size + 1) // 2 * calls_per_match(rewards)
         most = min(most, num_groups * max(rewards.topology.calls_per_group, opening))
     if isinstance(rewards, TournamentRewards):
-        most = _least(most, rewards.budget.calls_per_step, rewards.budget.calls_per_run)
         most += num_groups * calibration_calls(rewards)
+        most = _least(most, rewards.budget.calls_per_step, rewards.budget.calls_per_run)
     return most
 
 
@@ -84,7 +84,7 @@ def most_votes(judge: JudgeConfig) -> int:
 
 
 def calibration_calls(rewards: TournamentRewards) -> int:
-    """Calls about known pairs for each group, at most; a group's budget knows nothing of them."""
+    """Calls about known pairs for each group, at most; they are in the step's budget, not in the group's."""
     if rewards.calibration is None:
         return 0
     return math.ceil(rewards.calibration.per_group) * len(single_judges(rewards.judge))

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from recipes.bounds import audit_budget, calls_in, judge_calls
+from recipes.bounds import audit_budget, calibration_calls, calls_in, calls_per_match, judge_calls, judged_rewards
 from recipes.sft_checks import sft_faults
 from rewards.config import ScorerRewards, TournamentRewards
 from rewards.gate_config import LengthGate, gate_fields, gate_name
@@ -231,9 +231,13 @@ def prior(recipe: Recipe) -> Iterator[Fault]:
 
 def budgets(recipe: Recipe) -> Iterator[Fault]:
     """A budget of something that no judge of the recipe ever reports would hold nothing back."""
-    rewards = recipe.rewards
+    rewards = judged_rewards(recipe)
     if not isinstance(rewards, TournamentRewards):
         return
+    known, limit = recipe.rollouts.prompts_per_step * calibration_calls(rewards), rewards.budget.calls_per_step
+    if limit is not None and known and limit - known < recipe.rollouts.prompts_per_step * calls_per_match(rewards):
+        rule = f"up to {known} of {limit} calls a step go to known pairs, which leaves no match for a group; raise it"
+        yield ("rewards", "budget", "calls_per_step"), rule
     judges = single_judges(rewards.judge)
     counts_tokens = any(isinstance(judge, ChatJudge | VerdictTokensJudge) for judge in judges)
     has_price = any(isinstance(judge, ChatJudge) and judge.endpoint.has_price for judge in judges)

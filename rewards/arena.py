@@ -142,13 +142,13 @@ class Arena:
             router=self._router,
         )
         self._tournaments[key] = tournament
-        allowance = self._purse.allowance(self._calls_per_item)
+        drawn = self._calibration.draw(key, self._seed) if self._calibration is not None else []
+        allowance = self._purse.allowance(self._calls_per_item, beside=len(drawn) * self._asker.num_judges)
         max_items = None if allowance is None else allowance // self._calls_per_item
         if max_items is not None and self._game.topology.max_matches(num_candidates) <= max_items:
             max_items = None
         self._tasks[key] = asyncio.create_task(self._game.play(tournament, max_items), name=f"tournament {key}")
-        if self._calibration is not None:
-            drawn = self._calibration.draw(key, self._seed)
+        if drawn:
             self._tests[key] = asyncio.create_task(
                 self._asker.test(key, drawn, self._seed, self._on_call), name=f"calibration {key}"
             )
@@ -181,11 +181,12 @@ class Arena:
         for key in keys:
             del self._tasks[key]
         known = {key: tuple(self._tests.pop(key).result()) for key in keys if key in self._tests}
-        await self._game.finish(tournaments, lambda: self._calls_left(tournaments))
-        await self._hand_on(tournaments)
+        beside = sum(map(len, known.values()))
+        await self._game.finish(tournaments, lambda: self._calls_left(tournaments, beside))
+        await self._hand_on(tournaments, beside)
         for key in keys:
             del self._tournaments[key]
-        self._purse.close_batch(sum(tournament.num_calls for tournament in tournaments))
+        self._purse.close_batch(sum(tournament.num_calls for tournament in tournaments) + beside)
         logs = [tournament.log(self._game.kind, self._asker.symmetric) for tournament in tournaments]
         scored = [merged_log(log, self._config.merge) for log in logs]
         fitted, prior = await asyncio.to_thread(self._aggregator.fit, scored, self._prior)
@@ -202,10 +203,11 @@ class Arena:
         """The groups that are opened next share the budget of the step that was scored last; False: it is spent."""
         return self._purse.refill(num_groups, calls_per_item=self._calls_per_item)
 
-    def _calls_left(self, tournaments: Sequence[Tournament]) -> int | None:
-        return self._purse.left(sum(tournament.num_calls for tournament in tournaments))
+    def _calls_left(self, tournaments: Sequence[Tournament], beside: int) -> int | None:
+        """beside: calls about known pairs."""
+        return self._purse.left(sum(tournament.num_calls for tournament in tournaments) + beside)
 
-    async def _hand_on(self, tournaments: Sequence[Tournament]) -> None:
+    async def _hand_on(self, tournaments: Sequence[Tournament], beside: int) -> None:
         """Plays what the groups' first shares of the budget left to be played, until the step's budget is spent."""
         most = self._budget.calls_per_group
         while True:
@@ -216,7 +218,7 @@ class Arena:
             }
             shares = hand_on(
                 [number for number, matches in own.items() if matches is None or matches > 0],
-                calls_left=self._calls_left(tournaments),
+                calls_left=self._calls_left(tournaments, beside),
                 calls_per_item=self._calls_per_item,
                 seed=self._seed,
             )

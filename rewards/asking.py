@@ -71,6 +71,10 @@ class Asker:
         self.merge: Merge = merge
 
     @property
+    def num_judges(self) -> int:
+        return len(self.callers)
+
+    @property
     def calls_per_item(self) -> int:
         """Calls about one match or slate, at most."""
         return sum(2 if orders in ("both", "both_if_close") else 1 for orders in self._orders.values())

@@ -59,11 +59,12 @@ class Purse:
         self._last_step = (self._before, self._step, self._earlier)
         self._at_work = 0
 
-    def allowance(self, calls_per_item: int = 1) -> int | None:
+    def allowance(self, calls_per_item: int = 1, *, beside: int = 0) -> int | None:
         """Calls of one group of the next batch before anything is handed on; None: no bound.
 
         Args:
             calls_per_item: of a match or slate.
+            beside: calls about known pairs that come with the group; they are in the step's budget, not in the group's.
 
         Raises:
             RunStopped: the run's calls, tokens or money are spent, or do not last for a match.
@@ -83,7 +84,7 @@ class Purse:
                     f"rewards.budget.{key}: {share} {limit:g} {what} are spent{rest}; raise it and go on with --resume"
                 )
         left = self.left(0)
-        shares = [self._budget.calls_per_group, None if left is None else left // self._groups]
+        shares = [self._budget.calls_per_group, None if left is None else max(0, left // self._groups - beside)]
         return min((share for share in shares if share is not None), default=None)
 
     def left(self, used: int) -> int | None:

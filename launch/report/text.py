@@ -13,10 +13,10 @@ NUM_EXAMPLES = 3
 WIDTH = 100
 
 HEALTH = {
-    "judge/order_flip_rate": "training judge: matches that the order decided",
-    "judge/audit_agreement": "training judge: pairs that the second judge decides likewise",
-    "judge/calibration_accuracy": "training judge: known answers right",
-    "reward/length_correlation": "training reward: correlation with length",
+    "judge/order_flip_rate": "training: matches that the order decided",
+    "judge/audit_agreement": "training: the second judge says the same",
+    "judge/calibration_accuracy": "training: known answers right",
+    "reward/length_correlation": "training: correlation of reward and length",
 }
 """Figures of judge_health that the text shows; the page has them all."""
 

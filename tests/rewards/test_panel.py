@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from rewards.arena import PANEL, Arena
 from rewards.calibration import Calibration, KnownPair, load_pairs
-from rewards.config import CallLimits, TournamentRewards
+from rewards.config import CallBudget, CallLimits, TournamentRewards
 from rewards.errors import JudgeFailure, UserError
 from rewards.judge_config import PanelJudge, PanelMember, PythonJudge, Reputation
 from rewards.judges.panel import Panel, RankingPanel, build_panel
@@ -308,6 +308,22 @@ async def test_a_judge_alone_is_asked_known_pairs_too_and_a_failure_is_no_answer
     results = [one.result for one in score.known_answers]
     assert len(results) == 9
     assert set(results) == {0.5, None}, "ties where the worse one is first, failures where the better one is"
+
+
+async def test_known_pairs_are_paid_out_of_the_steps_budget() -> None:
+    judge = Fake("alone")
+    config = TournamentRewards(judge=PYTHON, budget=CallBudget(calls_per_step=20), calls=CallLimits(backoff_s=0.0))
+    sink = Arena(config, judge, groups_per_step=2, calibration=Calibration(PAIRS, 3.0))
+    keys = [GroupKey("g"), GroupKey("h")]
+    for key in keys:
+        await sink.open(key, PROMPT, 4)
+        for index in range(4):
+            await sink.add(key, index, Candidate(str(index), str(index)))
+    scores = await sink.scores()
+    assert [len(scores[key].known_answers) for key in keys] == [3, 3]
+    assert sum(scores[key].num_calls for key in keys) == 14
+    assert len(judge.asked) == 20
+    assert not sink.refill(1)
 
 
 async def test_a_bug_in_a_known_pair_surfaces_and_nothing_is_left() -> None:
