@@ -155,6 +155,8 @@ class RunDir:
         table = groups_to_table(groups, scores).replace_schema_metadata({PRIOR_KEY: json.dumps(prior)})
         if audits := all_audit_rows(groups, scores):
             tables.write(self._table("audits", step), pa.Table.from_pylist(audits))
+        else:
+            self._table("audits", step).unlink(missing_ok=True)  # of a step that was broken off and sampled anew
         tables.write(self._table("groups", step), table)
 
     def load_groups(self, step: int) -> tuple[list[Group], list[GroupScore]]:
