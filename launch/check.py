@@ -29,7 +29,6 @@ from rewards.gate_config import PythonGate
 from rewards.importing import locate
 from rewards.judge_config import (
     ChatJudge,
-    PanelJudge,
     ProgramJudge,
     PythonJudge,
     SingleJudge,
@@ -182,17 +181,19 @@ def _template_faults(
 
 
 def _calibration(loaded: LoadedRecipe) -> Iterator[Fault]:
-    """Pairs with a known answer that cannot be read."""
-    rewards = loaded.recipe.rewards
-    if not isinstance(rewards, TournamentRewards) or not isinstance(rewards.judge, PanelJudge):
+    """Pairs with a known answer that cannot be read, or that have not the fields that the judge reads."""
+    rewards, path = loaded.recipe.rewards, ("rewards", "calibration", "file")
+    if not isinstance(rewards, TournamentRewards) or rewards.calibration is None:
         return
-    reputation = rewards.judge.reputation
-    if reputation is not None and reputation.calibration is not None:
-        try:
-            load_pairs(reputation.calibration.file, loaded.base_dir)
-        except UserError as error:
-            path = ("rewards", "judge", "reputation", "calibration", "file")
-            yield loaded.fault(path, _without_subject(str(error), "calibration.file "))
+    try:
+        pairs = load_pairs(rewards.calibration.file, loaded.base_dir)
+    except UserError as error:
+        yield loaded.fault(path, _without_subject(str(error), "calibration.file "))
+        return
+    wanted = {name for key, name in named_fields(loaded.recipe) if key[:2] == ("rewards", "judge")}
+    for name in sorted(wanted):
+        if lacking := next((pair.prompt.id for pair in pairs if name not in pair.prompt.fields), None):
+            yield loaded.fault(path, f"the judge reads field '{name}', and pair {lacking} has none; add fields.{name}")
 
 
 def model_facts(loaded: LoadedRecipe, path: KeyPath, name: str, faults: list[Fault]) -> ModelFacts | None:

@@ -351,6 +351,7 @@ def score(
     from launch.score import score_file, score_rows, score_table, write_rows
     from recipes.reward import load_rewards
 
+    _check_out(out)
     scored = score_file(groups, load_rewards(reward, overrides or ()))
     if out is not None:
         write_rows(scored, out)
@@ -370,9 +371,8 @@ def rejudge(
     out: Annotated[Path | None, typer.Option("-o", metavar="FILE.json", help="Write what --json prints.")] = None,
 ) -> None:
     """Judge RUN's groups again by other rewards, and show how the order of their rollouts changes."""
-    import json
-
     _must_be_run(run)
+    _check_out(out)
     from launch.rejudge import rejudge as rejudge_run
     from launch.rejudge import summary_text
     from launch.run_dir import RunDir
@@ -380,7 +380,7 @@ def rejudge(
 
     result = rejudge_run(RunDir.open(run), load_rewards(reward, overrides or ()), steps=steps or ())
     if out is not None:
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        _write_json(result, out)
     if as_json:
         _print_json(result)
     else:
@@ -409,8 +409,7 @@ def judge_audit(
     from recipes.reward import load_rewards
     from rewards.attacks import ATTACKS
 
-    if out is not None and not out.parent.is_dir():  # said before the calls are paid for
-        raise UserError(f"-o {out}: there is no folder {out.parent}; name another file")
+    _check_out(out)
     chosen = () if attacks == ["none"] else tuple(attacks or ATTACKS)
     result = audit(pairs, load_rewards(reward, overrides or ()), attacks=chosen)
     if out is not None:
@@ -486,6 +485,18 @@ def main() -> None:
 def _must_be_run(run: Path) -> None:
     if not (run / "recipe.json").is_file():
         raise UserError(f"{run}: not a run directory (no recipe.json in it); give a folder like runs/NAME-TIME")
+
+
+def _check_out(out: Path | None) -> None:
+    """Before any call is paid for: whether -o can be written."""
+    if out is None:
+        return
+    if not out.parent.is_dir():
+        raise UserError(f"-o {out}: there is no folder {out.parent}; name another file")
+    if out.is_dir():
+        raise UserError(f"-o {out}: is a folder; name a file in it")
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(f"-o {out}: {out.parent} cannot be written; name another file")
 
 
 def _write_json(value: Any, path: Path) -> None:

@@ -10,49 +10,48 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from launch.chaos import Chaos
 from launch.chaos_judge import faulty
 from launch.chaos_processes import ProcessFaults
 from launch.desk import cache_path, make_desk, open_cache
-from launch.devices import Device, engine_specs, resolve_device, sync_backend
+from launch.devices import engine_specs, resolve_device, sync_backend
 from launch.gpu_placement import place
-from launch.judging import audit_rewards, make_sink, open_judge, open_rewards, pairwise
+from launch.group_rows import all_match_rows
+from launch.health import run_health, step_health
+from launch.judging import make_sink, open_rewards, pairwise
 from launch.ledger_file import LedgerFile
 from launch.objective import recipe_objective
 from launch.progress import ProgressMeter
 from launch.prompts import RunPrompts
 from launch.report import write_report
 from launch.run_dir import RunDir
+from launch.second_judge import PURPOSE, audited, open_audit, open_second
 from launch.session import ray_session, signals_cancel
 from launch.sft_run import refuse_sft_run
 from launch.starting import pin_start, start_model
 from launch.tracking.tracker import make_tracker
 from launch.watchdog import Watchdog, beside
+from recipes.bounds import judged_rewards
 from recipes.load import LoadedRecipe, dump_resolved
 from recipes.schema import Recipe
 from rewards.arena import Arena
+from rewards.audit import AuditedSink
 from rewards.budget import Spend
-from rewards.cache import JudgeCache
 from rewards.config import TournamentRewards
 from rewards.errors import UserError
-from rewards.health import judge_health, length_correlation
-from rewards.ledger import spending
-from rewards.match_rows import match_rows
 from rewards.scoring import ScorerSink
-from rewards.types import GroupScore, GroupSink
 from rl.checkpoint import export_checkpoint
 from rl.events import Note
 from rl.ranks import LearnerRanks
 from rl.trainer import Trainer
 from rollouts.models import load_tokenizer
-from rollouts.pool import EnginePool, candidate_of
+from rollouts.pool import EnginePool
 from rollouts.tasks import build_task
-from rollouts.types import Group, Rollout
+from rollouts.types import Rollout
 
 
 def train(loaded: LoadedRecipe, *, resume: Path | None = None, chaos: Chaos | None = None) -> Path:
@@ -112,7 +111,7 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
         )
         meter = ProgressMeter(recipe, watchdog)
         faults: ProcessFaults | None = None
-        sinks: list[Arena | ScorerSink] = []
+        sinks: list[Arena | ScorerSink | AuditedSink] = []
 
         def on_rollout(rollout: Rollout) -> None:
             meter.on_rollout(rollout)
@@ -148,10 +147,12 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
         )
         cache = await stack.enter_async_context(open_cache(cache_path(recipe.rewards, run.path)))
         desk = await make_desk(recipe.rewards, judge, cache=cache, base_dir=base_dir)
+        second = await stack.enter_async_context(open_second(recipe, base_dir, device))
         books = LedgerFile(run.path / "judge_ledger.json")
         stack.callback(books.save)
         if chaos is not None:
             judge = faulty(judge, chaos) if judge is not None else None
+            second = faulty(second, chaos) if second is not None else None
             faults = ProcessFaults(
                 chaos,
                 meter,
@@ -177,8 +178,8 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
                         str(model), objective=objective, temperature=recipe.rollouts.temperature, seed=recipe.seed
                     )
                 )
-            sink = make_sink(
-                recipe.rewards,
+            sink: Arena | ScorerSink | AuditedSink = make_sink(
+                judged_rewards(recipe),
                 judge,
                 seed=recipe.seed,
                 carry_prior=True,
@@ -187,6 +188,18 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
                 spent=Spend(run.num_training_calls()) if books.is_new else books.spent("training"),
                 desk=desk,
             )
+            if second is not None and isinstance(sink, Arena):
+                sink = await audited(
+                    sink,
+                    second,
+                    recipe,
+                    base_dir,
+                    cache=cache,
+                    books=books,
+                    spent=Spend(run.num_training_calls("audits")) if books.is_new else books.spent(PURPOSE),
+                    on_call=meter.on_call,
+                    say=lambda line: meter.handle(Note("warning", line)),
+                )
             heldout_sink = make_sink(
                 pairwise(recipe.rewards),
                 judge,
@@ -210,11 +223,11 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
                 train_requests=prompts.train_requests,
                 refill_requests=prompts.refill_requests,
                 heldout_requests=prompts.heldout_requests,
-                describe=describe,
+                describe=partial(step_health, seed=recipe.seed),
                 match_rows=all_match_rows,
                 judge_alarms=recipe.rewards.alarms if isinstance(recipe.rewards, TournamentRewards) else (),
-                audit=_audit(recipe, base_dir, device, cache, books),
-                run_totals=lambda: {"judges": books.ledger.summary()},
+                audit=open_audit(recipe, base_dir, device, cache, books, second),
+                run_totals=lambda: {"judges": books.ledger.summary(), "judge_health": run_health(run.metrics())},
                 num_engines=recipe.rollouts.engines,
                 colocated=recipe.rollouts.placement == "colocated",
                 start_s=time.monotonic() - started,
@@ -226,43 +239,3 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
             await trainer.run()
 
         await beside(work(), watchdog.watch())
-
-
-def describe(groups: Sequence[Group], scores: Sequence[GroupScore]) -> dict[str, float]:
-    """Judge health of a step, as metrics."""
-    metrics = {f"judge/{name}": value for name, value in (judge_health(scores) | spending(scores)).items()}
-    lengths = [[0 if rollout is None else rollout.num_tokens for rollout in group.rollouts] for group in groups]
-    correlation = length_correlation([score.rewards for score in scores], lengths)
-    return metrics if correlation is None else metrics | {"reward/length_correlation": correlation}
-
-
-def all_match_rows(groups: Sequence[Group], scores: Sequence[GroupScore]) -> list[dict[str, Any]]:
-    """The match log of a step, a row per judge call."""
-    rows: list[dict[str, Any]] = []
-    for group, score in zip(groups, scores, strict=True):
-        texts = [None if rollout is None else candidate_of(rollout).text for rollout in group.rollouts]
-        rows += match_rows(group.key, group.prompt, texts, score)
-    return rows
-
-
-def _audit(recipe: Recipe, base_dir: Path, device: Device, cache: JudgeCache | None, books: LedgerFile) -> Any:
-    """A context that opens the second judge's sink, or None if the recipe names none."""
-    config, rewards = recipe.evaluation.audit_judge, audit_rewards(recipe.rewards)
-    if config is None or rewards is None:
-        return None
-
-    @asynccontextmanager
-    async def open_audit() -> AsyncIterator[GroupSink]:
-        audited = rewards.model_copy(update={"judge": config})
-        async with open_judge(config, device=device, seed=recipe.seed, base_dir=base_dir) as judge:
-            desk = await make_desk(audited, judge, cache=cache, base_dir=base_dir)
-            yield make_sink(
-                audited,
-                judge,
-                seed=recipe.seed,
-                carry_prior=False,
-                on_call=books.recorder("audit"),
-                desk=desk,
-            )
-
-    return open_audit

@@ -40,9 +40,9 @@ from rewards.types import GroupKey, GroupScore, GroupSink, Prompt
 from rl.checkpoint import MODEL
 from rl.evaluation import outcome_of
 from rollouts.models import load_tokenizer, resolve_model
-from rollouts.pool import EnginePool, candidate_of
+from rollouts.pool import EnginePool
 from rollouts.tasks import build_task
-from rollouts.types import Group, Rollout, Task
+from rollouts.types import Group, Rollout, Task, candidate_of
 
 START = "start"
 OF_NO_MATTER = {

@@ -1,4 +1,4 @@
-"""Groups and their scores as table rows, one row per rollout slot, and back, bit for bit.
+"""Groups and their scores as table rows, one row per rollout slot, and back, bit for bit; and their match logs.
 
 Columns that repeat inside a group hold its prompt. `score` holds the whole GroupScore as JSON on the group's first row;
 `reward` and `reliability` repeat what a reader of the table wants to see. Floats in JSON survive: Python writes the
@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from rewards.match_rows import match_rows
 from rewards.types import (
+    Audit,
     Call,
     GroupKey,
     GroupScore,
+    KnownAnswer,
     Match,
     Pairing,
     ParsedAnswer,
@@ -30,7 +33,7 @@ from rewards.types import (
     TextSpan,
     Verdict,
 )
-from rollouts.types import Group, Rollout, Turn, VersionSpan
+from rollouts.types import Group, Rollout, Turn, VersionSpan, candidate_of
 
 SCHEMA = pa.schema(
     [
@@ -94,6 +97,25 @@ def table_to_groups(table: pa.Table) -> tuple[list[Group], list[GroupScore]]:
         )
         scores.append(_score_from_json(json.loads(first["score"])))
     return groups, scores
+
+
+def all_match_rows(groups: Sequence[Group], scores: Sequence[GroupScore]) -> list[dict[str, Any]]:
+    """The match log of a step, a row per judge call."""
+    rows: list[dict[str, Any]] = []
+    for group, score in zip(groups, scores, strict=True):
+        texts = [None if rollout is None else candidate_of(rollout).text for rollout in group.rollouts]
+        rows += match_rows(group.key, group.prompt, texts, score)
+    return rows
+
+
+def all_audit_rows(groups: Sequence[Group], scores: Sequence[GroupScore]) -> list[dict[str, Any]]:
+    """The same of what a second judge said."""
+    audits = [score.audit or Audit("hard") for score in scores]
+    said = [
+        replace(score, matches=audit.matches, kind=audit.kind, rankings=())
+        for score, audit in zip(scores, audits, strict=True)
+    ]
+    return all_match_rows(groups, said)
 
 
 def _group_rows(group: Group, score: GroupScore) -> list[dict[str, Any]]:
@@ -165,8 +187,15 @@ def _score_from_json(saved: dict[str, Any]) -> GroupScore:
             "matches": tuple(_match_from_json(match) for match in saved["matches"]),
             "rankings": tuple(_ranking_from_json(ranking) for ranking in saved.get("rankings", ())),
             "gate_failures": {gate: tuple(slots) for gate, slots in saved["gate_failures"].items()},
+            "audit": _audit_from_json(saved["audit"]) if saved.get("audit") is not None else None,
+            "known_answers": tuple(KnownAnswer(**answer) for answer in saved.get("known_answers", ())),
         }
     )
+
+
+def _audit_from_json(saved: dict[str, Any]) -> Audit:
+    matches = tuple(_match_from_json(match) for match in saved["matches"])
+    return Audit(saved["kind"], matches, saved["num_unasked"])
 
 
 def _match_from_json(saved: dict[str, Any]) -> Match:

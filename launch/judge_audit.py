@@ -91,7 +91,7 @@ def audited_rewards(config: RewardsConfig) -> TournamentRewards:
 async def _audit(pairs: Sequence[KnownPair], loaded: LoadedRewards, attacks: Sequence[str]) -> dict[str, Any]:
     seed = loaded.recipe.seed
     with signals_cancel(), call_counter(f"auditing {len(pairs)} pairs") as on_call:
-        async with open_reward_side(loaded.recipe, loaded.base_dir) as side:
+        async with open_reward_side(loaded) as side:
             if not isinstance(side.judge, Judge):
                 raise UserError(f"{loaded.path}: this judge ranks several at once; audit one that compares two answers")
             kind, name, symmetric = side.judge.kind, side.judge.name, side.judge.symmetric

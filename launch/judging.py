@@ -15,11 +15,13 @@ from launch.desk import Desk
 from launch.devices import Device, judge_engine_spec
 from rewards.arena import Arena
 from rewards.budget import Spend
+from rewards.calibration import Calibration, load_pairs
 from rewards.config import RewardsConfig, ScorerRewards, TournamentRewards
 from rewards.gates import build_gates
 from rewards.importing import import_target
 from rewards.judge_config import JudgeConfig, PanelJudge, VerdictTokensJudge
-from rewards.judges import build_judge, panel_of
+from rewards.judges import build_judge
+from rewards.judges.panel import build_panel
 from rewards.scorers import build_scorer
 from rewards.scoring import ScorerSink
 from rewards.topology_config import RoundRobin, SingleElimination
@@ -44,7 +46,7 @@ async def open_judge(
                 await stack.enter_async_context(open_judge(member.judge, device=device, seed=seed, base_dir=base_dir))
                 for member in config.members
             ]
-            yield panel_of(config, members, base_dir=base_dir)
+            yield build_panel(config, members)
         return
     if not isinstance(config, VerdictTokensJudge):
         judge = build_judge(config, resolve_model=resolve_model, seed=seed, base_dir=base_dir)
@@ -120,6 +122,7 @@ def make_sink(
     gates = build_gates(config.gates)
     if isinstance(config, TournamentRewards):
         assert judge is not None
+        known = config.calibration if carry_prior else None
         scorer = import_target(config.prior_scorer) if config.prior_scorer is not None else None
         return Arena(
             config,
@@ -133,6 +136,7 @@ def make_sink(
             spent=spent,
             limiter=desk.limiter,
             lines=desk.lines,
+            calibration=None if known is None else Calibration(load_pairs(known.file), known.per_group),
         )
     if config.scorer is not None:
         return ScorerSink(build_scorer(config.scorer), gates, name=config.scorer.kind)

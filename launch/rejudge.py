@@ -24,8 +24,7 @@ from rewards.diagnostics.agreement import Outcomes, pairwise_agreement
 from rewards.diagnostics.bootstrap import Estimate, estimate, ratio
 from rewards.errors import UserError
 from rewards.types import GroupScore
-from rollouts.pool import candidate_of
-from rollouts.types import Group
+from rollouts.types import Group, candidate_of
 
 BEFORE, AFTER = "before", "after"
 
@@ -64,7 +63,7 @@ async def _rejudge(run: RunDir, loaded: LoadedRewards, steps: Sequence[int]) -> 
     before: list[GroupScore] = []
     after: list[GroupScore] = []
     with signals_cancel(), call_counter(f"judging {len(steps)} steps again") as on_call:
-        async with open_reward_side(loaded.recipe, loaded.base_dir, run=run.path) as side:
+        async with open_reward_side(loaded, run=run.path) as side:
             sink = side.sink(carry_prior=True, on_call=on_call)
             try:
                 for step in steps:

@@ -15,10 +15,11 @@ from launch.desk import Desk, cache_path, make_desk, open_cache
 from launch.devices import resolve_device
 from launch.judging import make_sink, open_rewards
 from launch.session import ray_session
-from recipes.reward import RewardRecipe
+from recipes.reward import LoadedRewards
 from rewards.arena import Arena, local_limiter
 from rewards.calling import Caller, Line
 from rewards.config import RewardsConfig, ScorerRewards, TournamentRewards
+from rewards.errors import UserError
 from rewards.judge_config import ProgramJudge, VerdictTokensJudge, single_judges
 from rewards.ledger import Ledger
 from rewards.scoring import ScorerSink
@@ -34,6 +35,8 @@ class RewardSide:
     judge: Judge | None
     desk: Desk
     ledger: Ledger
+    file: Path
+    """The recipe's, for messages."""
 
     def sink(self, *, carry_prior: bool = False, on_call: CallHandler | None = None) -> Arena | ScorerSink:
         def record(key: GroupKey, call: Call | Ranking) -> None:
@@ -41,9 +44,10 @@ class RewardSide:
             if on_call is not None:
                 on_call(key, call)
 
-        return make_sink(
-            self.config, self.judge, seed=self.seed, carry_prior=carry_prior, on_call=record, desk=self.desk
-        )
+        with _named(self.file):
+            return make_sink(
+                self.config, self.judge, seed=self.seed, carry_prior=carry_prior, on_call=record, desk=self.desk
+            )
 
     def caller(self) -> Caller | None:
         """For single calls; None where there is no judge that compares two."""
@@ -55,26 +59,28 @@ class RewardSide:
 
 
 @asynccontextmanager
-async def open_reward_side(
-    recipe: RewardRecipe, base_dir: Path, *, run: Path | None = None
-) -> AsyncIterator[RewardSide]:
-    """Everything that `recipe` names, until the context ends.
+async def open_reward_side(loaded: LoadedRewards, *, run: Path | None = None) -> AsyncIterator[RewardSide]:
+    """Everything that the recipe names, until the context ends.
 
     Args:
         run: whose cache of verdicts is used where the recipe names none.
+
+    Raises:
+        UserError: something that the recipe names cannot be used; the message begins with its file.
     """
-    rewards = recipe.rewards
+    recipe, rewards = loaded.recipe, loaded.recipe.rewards
     async with AsyncExitStack() as stack:
-        if _needs_ray(rewards):
-            stack.enter_context(ray_session(recipe))
-        # Whoever only scores by a function or a judge in this process need not wait for torch to look for GPUs.
-        device = resolve_device(recipe) if _has_engine(rewards) else "cpu"
-        judge = await stack.enter_async_context(
-            open_rewards(rewards, device=device, seed=recipe.seed, base_dir=base_dir)
-        )
-        cache = await stack.enter_async_context(open_cache(cache_path(rewards, run)))
-        desk = await make_desk(rewards, judge, cache=cache, base_dir=base_dir)
-        yield RewardSide(rewards, recipe.seed, judge, desk, Ledger())
+        with _named(loaded.path):
+            if _needs_ray(rewards):
+                stack.enter_context(ray_session(recipe))
+            # Whoever only scores by a function or a judge in this process need not wait for torch to look for GPUs.
+            device = resolve_device(recipe) if _has_engine(rewards) else "cpu"
+            judge = await stack.enter_async_context(
+                open_rewards(rewards, device=device, seed=recipe.seed, base_dir=loaded.base_dir)
+            )
+            cache = await stack.enter_async_context(open_cache(cache_path(rewards, run)))
+            desk = await make_desk(rewards, judge, cache=cache, base_dir=loaded.base_dir)
+        yield RewardSide(rewards, recipe.seed, judge, desk, Ledger(), loaded.path)
 
 
 def needed_fields(rewards: RewardsConfig) -> list[str]:
@@ -100,6 +106,15 @@ def call_counter(what: str) -> Iterator[CallHandler]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=None)
         yield lambda key, call: progress.advance(task)
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """What the recipe has wrong is said with its file."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
 
 
 def _has_engine(rewards: RewardsConfig) -> bool:

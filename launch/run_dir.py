@@ -2,7 +2,7 @@
 
 recipe.json  provenance.json            written once, at the start
 groups/step_000012.parquet              before the step is learned from
-matches/step_000012.parquet
+matches/step_000012.parquet             the match log; audits/ likewise: what a second judge said of some of its pairs
 evaluation/start.parquet  evaluation/step_000012.parquet
 checkpoints/step_12/                    a folder under this name is complete: its writer renames it into place
 metrics.jsonl                           one row a step
@@ -27,7 +27,7 @@ from typing import Any
 import pyarrow as pa
 
 from launch import atomic, tables
-from launch.group_rows import groups_to_table, table_to_groups
+from launch.group_rows import all_audit_rows, groups_to_table, table_to_groups
 from launch.provenance import provenance
 from rewards.errors import UserError
 from rewards.types import GroupScore, Prior
@@ -148,8 +148,15 @@ class RunDir:
     def save_groups(
         self, step: int, groups: Sequence[Group], scores: Sequence[GroupScore], *, prior: Prior | None = None
     ) -> None:
-        """The step's groups with their scores, in order, and the aggregator's prior after them."""
+        """The step's groups with their scores, in order, and the aggregator's prior after them.
+
+        What a second judge said goes into a table of its own, `audits`, with the columns of the match log.
+        """
         table = groups_to_table(groups, scores).replace_schema_metadata({PRIOR_KEY: json.dumps(prior)})
+        if audits := all_audit_rows(groups, scores):
+            tables.write(self._table("audits", step), pa.Table.from_pylist(audits))
+        else:
+            self._table("audits", step).unlink(missing_ok=True)  # of a step that was broken off and sampled anew
         tables.write(self._table("groups", step), table)
 
     def load_groups(self, step: int) -> tuple[list[Group], list[GroupScore]]:
@@ -168,16 +175,19 @@ class RunDir:
         """One row per judge call, as `rewards/match_rows.py` makes them."""
         tables.write(self._table("matches", step), pa.Table.from_pylist([dict(row) for row in rows]))
 
+    def load_audits(self, step: int) -> list[dict[str, Any]]:
+        return tables.read(self._table("audits", step)).to_pylist()
+
     def load_matches(self, step: int) -> list[dict[str, Any]]:
         return tables.read(self._table("matches", step)).to_pylist()
 
-    def num_training_calls(self) -> int:
+    def num_training_calls(self, table: str = "matches") -> int:
         """Judge calls that training steps made so far, those of steps that are to be learned again included.
 
         Verdicts of a router are no calls: they were made in no attempt.
         """
         calls = 0
-        for path in (self.path / "matches").glob("step_*.parquet"):
+        for path in (self.path / table).glob("step_*.parquet"):
             columns = tables.read(path, ["attempts"]).to_pydict()  # None where a step has no match
             calls += sum(attempts > 0 for attempts in columns.get("attempts", ()))
         return calls

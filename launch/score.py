@@ -51,7 +51,7 @@ def score_file(path: Path, loaded: LoadedRewards) -> Scored:
 
 async def _score(groups: Sequence[GroupOfTexts], loaded: LoadedRewards) -> Scored:
     with signals_cancel(), call_counter(f"scoring {len(groups)} groups") as on_call:
-        async with open_reward_side(loaded.recipe, loaded.base_dir) as side:
+        async with open_reward_side(loaded) as side:
             sink = side.sink(on_call=on_call)
             try:
                 scores = await score_texts(sink, groups)

@@ -53,7 +53,7 @@ def serve(
 async def _serve(
     loaded: LoadedRewards, listener: socket.socket, token: str | None, limits: ServeLimits, say: Callable[[str], None]
 ) -> None:
-    async with open_reward_side(loaded.recipe, loaded.base_dir) as side:
+    async with open_reward_side(loaded) as side:
         served = Served(
             new_sink=side.sink,
             caller=side.caller(),

@@ -54,7 +54,8 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "run", f"{per_step} = {in_all}"
     if calls.per_group:
         games = f"{calls.per_group} a group, {calls.per_step:,} a step, {calls.per_evaluation:,} an evaluation"
-        audit = f", {calls.audit:,} by the audit judge" if calls.audit else ""
+        in_steps = f", {calls.audit_per_step:,} of them a step" if calls.audit_per_step else ""
+        audit = f", {calls.audit:,} by the audit judge{in_steps}" if calls.audit else ""
         votes = f"; a call is up to {calls.votes} requests" if calls.votes > 1 else ""
         yield "judge calls", f"up to {games}, {calls.per_run:,} a run{audit}{votes}"
     yield "memory", f"about {plan.memory_gib:.1f} GiB{_unknown(plan.memory)}"

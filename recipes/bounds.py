@@ -9,8 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rewards.config import RewardsConfig, TournamentRewards
-from rewards.judge_config import ChatJudge, JudgeConfig, PanelJudge, is_symmetric, single_judges, verdict_of
+from rewards.budget import split_budget
+from rewards.config import CallBudget, RewardsConfig, TournamentRewards
+from rewards.judge_config import ChatJudge, JudgeConfig, is_symmetric, single_judges, verdict_of
 from rewards.topologies import build_topology
 from rewards.topology_config import Adaptive, KWise
 from rewards.types import VerdictKind
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class JudgeCalls:
-    """Upper bounds; `audit` calls go to the second judge and are not in the others. votes: requests behind one call of
-    a chat judge, at most."""
+    """Upper bounds; `audit` calls go to the second judge and are not in the others: those of the whole run, of which
+    audit_per_step are about each step's pairs. votes: requests behind one call of a chat judge, at most."""
 
     per_group: int
     per_step: int
@@ -31,6 +32,7 @@ class JudgeCalls:
     num_evaluations: int
     per_run: int
     audit: int
+    audit_per_step: int = 0
     votes: int = 1
 
 
@@ -65,8 +67,8 @@ def calls_per_step(rewards: RewardsConfig, group_size: int, num_groups: int) -> 
         opening = (group_size + 1) // 2 * calls_per_match(rewards)
         most = min(most, num_groups * max(rewards.topology.calls_per_group, opening))
     if isinstance(rewards, TournamentRewards):
+        most += num_groups * calibration_calls(rewards)
         most = _least(most, rewards.budget.calls_per_step, rewards.budget.calls_per_run)
-        most += num_groups * calibration_calls(rewards.judge)
     return most
 
 
@@ -81,11 +83,47 @@ def most_votes(judge: JudgeConfig) -> int:
     return max(one.votes if isinstance(one, ChatJudge) else 1 for one in single_judges(judge))
 
 
-def calibration_calls(judge: JudgeConfig) -> int:
-    """Calls about known pairs for each group, at most; a group's budget knows nothing of them."""
-    if not isinstance(judge, PanelJudge) or judge.reputation is None or judge.reputation.calibration is None:
+def calibration_calls(rewards: TournamentRewards) -> int:
+    """Calls about known pairs for each group, at most; they are in the step's budget, not in the group's."""
+    if rewards.calibration is None:
         return 0
-    return math.ceil(judge.reputation.calibration.per_group) * len(judge.members)
+    return math.ceil(rewards.calibration.per_group) * len(single_judges(rewards.judge))
+
+
+def pairs_per_item(rewards: TournamentRewards, group_size: int) -> int:
+    """Pairs that a match or slate decides, at most."""
+    return math.comb(min(rewards.topology.k, group_size), 2) if isinstance(rewards.topology, KWise) else 1
+
+
+def audit_budget(recipe: Recipe) -> tuple[CallBudget, CallBudget]:
+    """The parts of `rewards.budget` of the judge that trains and of the second one, by their calls."""
+    rewards, audit, share = recipe.rewards, recipe.evaluation.audit_judge, recipe.evaluation.audit_share
+    if not isinstance(rewards, TournamentRewards):
+        return CallBudget(), CallBudget()
+    if audit is None or not share:
+        return rewards.budget, CallBudget()
+    pairs = share * pairs_per_item(rewards, recipe.rollouts.group_size)
+    return split_budget(rewards.budget, pairs * calls_in(True, audit) / calls_per_match(rewards))
+
+
+def judged_rewards(recipe: Recipe) -> RewardsConfig:
+    """The rewards of training, with the part of their budget that is not the second judge's."""
+    if not isinstance(recipe.rewards, TournamentRewards):
+        return recipe.rewards
+    return recipe.rewards.model_copy(update={"budget": audit_budget(recipe)[0]})
+
+
+def audit_calls_per_step(recipe: Recipe) -> int:
+    """Calls of the second judge about the pairs of a step: its share of them, rounded up for every batch."""
+    rewards, audit, share = judged_rewards(recipe), recipe.evaluation.audit_judge, recipe.evaluation.audit_share
+    if not isinstance(rewards, TournamentRewards) or audit is None or not share:
+        return 0
+    size, budget = recipe.rollouts.group_size, audit_budget(recipe)[1]
+    items = build_topology(rewards.topology).max_matches(size)
+    pairs = share * items * pairs_per_item(rewards, size) * recipe.rollouts.prompts_per_step
+    batches = groups_per_step(recipe) // recipe.rollouts.prompts_per_step
+    most = batches * math.ceil(pairs - 1e-9) * calls_in(True, audit)
+    return _least(most, budget.calls_per_step, budget.calls_per_run)
 
 
 def _least(bound: int, *others: int | None) -> int:
@@ -101,20 +139,24 @@ def judge_calls(recipe: Recipe) -> JudgeCalls:
     """Training plays the topology; evaluation plays answer i against answer i of the starting model, in both orders."""
     evaluation = recipe.evaluation
     games = evaluation.num_prompts * evaluation.rollouts_per_prompt
-    per_group = calls_per_group(recipe.rewards, recipe.rollouts.group_size)
-    per_step = calls_per_step(recipe.rewards, recipe.rollouts.group_size, groups_per_step(recipe))
+    rewards = judged_rewards(recipe)
+    per_group = calls_per_group(rewards, recipe.rollouts.group_size)
+    per_step = calls_per_step(rewards, recipe.rollouts.group_size, groups_per_step(recipe))
     per_evaluation, per_run = 0, None
-    if isinstance(recipe.rewards, TournamentRewards):
-        per_run = recipe.rewards.budget.calls_per_run
-        per_evaluation = games * calls_in(True, recipe.rewards.judge)
+    if isinstance(rewards, TournamentRewards):
+        per_run = rewards.budget.calls_per_run
+        per_evaluation = games * calls_in(True, rewards.judge)
     times = num_evaluations(recipe.rl.num_steps, evaluation.every)
     audit = evaluation.audit_judge
+    audit_per_step = audit_calls_per_step(recipe)
+    audit_in_training = _least(audit_per_step * recipe.rl.num_steps, audit_budget(recipe)[1].calls_per_run)
     return JudgeCalls(
         per_group=per_group,
         per_step=per_step,
         per_evaluation=per_evaluation,
         num_evaluations=times,
         per_run=_least(per_step * recipe.rl.num_steps, per_run) + per_evaluation * times,
-        audit=games * calls_in(True, audit) if audit else 0,
-        votes=most_votes(recipe.rewards.judge) if isinstance(recipe.rewards, TournamentRewards) else 1,
+        audit=audit_in_training + (games * calls_in(True, audit) if audit else 0),
+        audit_per_step=audit_per_step,
+        votes=most_votes(rewards.judge) if isinstance(rewards, TournamentRewards) else 1,
     )

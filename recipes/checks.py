@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from recipes.bounds import calls_in, judge_calls
+from recipes.bounds import audit_budget, calibration_calls, calls_in, calls_per_match, judge_calls, judged_rewards
 from recipes.criteria_checks import criteria_faults
 from recipes.sft_checks import sft_faults
 from rewards.config import ScorerRewards, TournamentRewards
@@ -102,6 +102,23 @@ def evaluation(recipe: Recipe) -> Iterator[Fault]:
     audit = recipe.evaluation.audit_judge
     if isinstance(recipe.rewards, TournamentRewards) and audit == recipe.rewards.judge:
         yield ("evaluation", "audit_judge"), "is the judge that trains; audit with another one, or leave it out"
+    if recipe.evaluation.audit_share:
+        yield from _audit_in_training(recipe)
+
+
+def _audit_in_training(recipe: Recipe) -> Iterator[Fault]:
+    path, audit = ("evaluation", "audit_share"), recipe.evaluation.audit_judge
+    if not isinstance(recipe.rewards, TournamentRewards):
+        yield path, "rewards of a scorer decide no pairs that a second judge could look over; leave it out"
+        return
+    if audit is None:
+        yield path, "needs a second judge; name it in evaluation.audit_judge, or leave it out"
+        return
+    part = audit_budget(recipe)[1]
+    for key in ("calls_per_step", "calls_per_run"):
+        if (calls := getattr(part, key)) is not None and calls < calls_in(True, audit):
+            rule = f"the audit judge's part of rewards.budget.{key} is {calls} calls, too few for a pair; raise either"
+            yield path, rule
 
 
 def devices(recipe: Recipe) -> Iterator[Fault]:
@@ -170,7 +187,13 @@ def judging(recipe: Recipe) -> Iterator[Fault]:
     if rewards.min_verdicts > least:
         rule = f"an early loser of this topology gets only {least}, and would never be scored; lower it"
         yield ("rewards", "min_verdicts"), rule
-    bound = judge_calls(recipe).per_step
+    for number, alarm in enumerate(rewards.alarms):
+        if alarm.needs_audit and not recipe.evaluation.audit_share:
+            key = "min_audit_agreement" if alarm.min_audit_agreement is not None else "min_audit_kappa"
+            rule = "nobody looks over training's pairs; set evaluation.audit_share and audit_judge"
+            yield ("rewards", "alarms", number, key), rule
+    calls = judge_calls(recipe)
+    bound = calls.per_step + calls.audit_per_step
     if rewards.max_calls_per_step is not None and bound > rewards.max_calls_per_step:
         rule = f"this recipe makes up to {bound} calls per step; raise it, or use a cheaper topology or smaller groups"
         yield ("rewards", "max_calls_per_step"), rule
@@ -190,9 +213,13 @@ def prior(recipe: Recipe) -> Iterator[Fault]:
 
 def budgets(recipe: Recipe) -> Iterator[Fault]:
     """A budget of something that no judge of the recipe ever reports would hold nothing back."""
-    rewards = recipe.rewards
+    rewards = judged_rewards(recipe)
     if not isinstance(rewards, TournamentRewards):
         return
+    known, limit = recipe.rollouts.prompts_per_step * calibration_calls(rewards), rewards.budget.calls_per_step
+    if limit is not None and known and limit - known < recipe.rollouts.prompts_per_step * calls_per_match(rewards):
+        rule = f"up to {known} of {limit} calls a step go to known pairs, which leaves no match for a group; raise it"
+        yield ("rewards", "budget", "calls_per_step"), rule
     judges = single_judges(rewards.judge)
     counts_tokens = any(isinstance(judge, ChatJudge | VerdictTokensJudge) for judge in judges)
     has_price = any(isinstance(judge, ChatJudge) and judge.endpoint.has_price for judge in judges)

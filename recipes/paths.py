@@ -19,8 +19,7 @@ _JUDGES: tuple[KeyPath, ...] = tuple(
 FILES: tuple[KeyPath, ...] = (
     ("task", "source", "path"),
     ("rewards", "cache"),
-    ("rewards", "judge", "reputation", "calibration", "file"),
-    ("evaluation", "audit_judge", "reputation", "calibration", "file"),
+    ("rewards", "calibration", "file"),
     ("sft", "data"),
     ("sft", "heldout_data"),
     ("rl", "learner", "offload", "nvme_path"),

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from rewards.aggregators import build_aggregator, reward_unit
 from rewards.asking import Asker
 from rewards.budget import Purse, Spend, hand_on
+from rewards.calibration import Calibration
 from rewards.calling import Caller, Line
 from rewards.config import CallBudget, CallLimits, TournamentRewards
 from rewards.game import build_game
@@ -35,6 +36,7 @@ from rewards.types import (
     GroupKey,
     GroupScore,
     Judge,
+    KnownAnswer,
     ListJudge,
     Prior,
     Prompt,
@@ -61,6 +63,7 @@ class Arena:
         groups_per_step: how many groups share a step's budget; None = `config.budget` does not apply, as in evaluation.
         spent: of the run's budget, before this arena.
         lines: what this arena shares with others that ask the same judge, by the judge's name.
+        calibration: pairs with a known answer, asked beside the matches.
 
     Raises:
         UserError: the topology names slates and the judge cannot rank, or the other way round.
@@ -81,6 +84,7 @@ class Arena:
         groups_per_step: int | None = None,
         spent: Spend = Spend(),
         lines: Mapping[str, Line] = MappingProxyType({}),
+        calibration: Calibration | None = None,
     ) -> None:
         self._panel = judge if isinstance(judge, Panel) else None
         self.prior = prior
@@ -104,10 +108,11 @@ class Arena:
         )
         self._game = build_game(config, self._asker, on_call)
         self._on_call = on_call
+        self._calibration = calibration
         self._calls_per_item = self._asker.calls_per_item
         self._tournaments: dict[GroupKey, Tournament] = {}
         self._tasks: dict[GroupKey, asyncio.Task[None]] = {}
-        self._tests: dict[GroupKey, asyncio.Task[list[tuple[str, bool]]]] = {}
+        self._tests: dict[GroupKey, asyncio.Task[list[KnownAnswer]]] = {}
 
     @property
     def prior(self) -> Prior | None:
@@ -137,13 +142,13 @@ class Arena:
             router=self._router,
         )
         self._tournaments[key] = tournament
-        allowance = self._purse.allowance(self._calls_per_item)
+        drawn = self._calibration.draw(key, self._seed) if self._calibration is not None else []
+        allowance = self._purse.allowance(self._calls_per_item, beside=len(drawn) * self._asker.num_judges)
         max_items = None if allowance is None else allowance // self._calls_per_item
         if max_items is not None and self._game.topology.max_matches(num_candidates) <= max_items:
             max_items = None
         self._tasks[key] = asyncio.create_task(self._game.play(tournament, max_items), name=f"tournament {key}")
-        if self._carry_prior and self._panel is not None and self._panel.calibration is not None:
-            drawn = self._panel.calibration.draw(key, self._seed)
+        if drawn:
             self._tests[key] = asyncio.create_task(
                 self._asker.test(key, drawn, self._seed, self._on_call), name=f"calibration {key}"
             )
@@ -175,21 +180,22 @@ class Arena:
         tournaments = [self._tournaments[key] for key in keys]
         for key in keys:
             del self._tasks[key]
-        answers = [answer for key in keys if key in self._tests for answer in self._tests.pop(key).result()]
-        await self._game.finish(tournaments, lambda: self._calls_left(tournaments))
-        await self._hand_on(tournaments)
+        known = {key: tuple(self._tests.pop(key).result()) for key in keys if key in self._tests}
+        beside = sum(map(len, known.values()))
+        await self._game.finish(tournaments, lambda: self._calls_left(tournaments, beside))
+        await self._hand_on(tournaments, beside)
         for key in keys:
             del self._tournaments[key]
-        self._purse.close_batch(sum(tournament.num_calls for tournament in tournaments))
+        self._purse.close_batch(sum(tournament.num_calls for tournament in tournaments) + beside)
         logs = [tournament.log(self._game.kind, self._asker.symmetric) for tournament in tournaments]
         scored = [merged_log(log, self._config.merge) for log in logs]
         fitted, prior = await asyncio.to_thread(self._aggregator.fit, scored, self._prior)
         if self._carry_prior:
             self._prior = prior
             if self._panel is not None:
-                await asyncio.to_thread(self._panel.learn, logs, answers)
+                await asyncio.to_thread(self._panel.learn, logs, [a for answers in known.values() for a in answers])
         return {
-            tournament.key: self._score(tournament, strengths)
+            tournament.key: self._score(tournament, strengths, known.get(tournament.key, ()))
             for tournament, strengths in zip(tournaments, fitted, strict=True)
         }
 
@@ -197,10 +203,11 @@ class Arena:
         """The groups that are opened next share the budget of the step that was scored last; False: it is spent."""
         return self._purse.refill(num_groups, calls_per_item=self._calls_per_item)
 
-    def _calls_left(self, tournaments: Sequence[Tournament]) -> int | None:
-        return self._purse.left(sum(tournament.num_calls for tournament in tournaments))
+    def _calls_left(self, tournaments: Sequence[Tournament], beside: int) -> int | None:
+        """beside: calls about known pairs."""
+        return self._purse.left(sum(tournament.num_calls for tournament in tournaments) + beside)
 
-    async def _hand_on(self, tournaments: Sequence[Tournament]) -> None:
+    async def _hand_on(self, tournaments: Sequence[Tournament], beside: int) -> None:
         """Plays what the groups' first shares of the budget left to be played, until the step's budget is spent."""
         most = self._budget.calls_per_group
         while True:
@@ -211,7 +218,7 @@ class Arena:
             }
             shares = hand_on(
                 [number for number, matches in own.items() if matches is None or matches > 0],
-                calls_left=self._calls_left(tournaments),
+                calls_left=self._calls_left(tournaments, beside),
                 calls_per_item=self._calls_per_item,
                 seed=self._seed,
             )
@@ -243,7 +250,9 @@ class Arena:
             raise ValueError(f"group {key} is not open")
         return self._tournaments[key]
 
-    def _score(self, tournament: Tournament, strengths: Strengths) -> GroupScore:
+    def _score(
+        self, tournament: Tournament, strengths: Strengths, known_answers: tuple[KnownAnswer, ...]
+    ) -> GroupScore:
         matches, rankings, failures = tournament.matches, tournament.rankings, tournament.failures()
         unit = reward_unit(self._config.aggregator, self._game.kind)
         said = tournament.gate_scores
@@ -268,6 +277,7 @@ class Arena:
             rankings=rankings,
             num_cached=tournament.num_cached,
             per_criterion=criterion_win_rates(matches, tournament.num_candidates),
+            known_answers=known_answers,
         )
 
 

@@ -22,6 +22,7 @@ from rewards.types import (
     Candidate,
     GroupKey,
     Judge,
+    KnownAnswer,
     ListJudge,
     Match,
     Merge,
@@ -68,6 +69,10 @@ class Asker:
         self._orders: dict[str, Orders] = {one.name: "random" if one.symmetric else orders for one in judges}
         self._close_margin = close_margin
         self.merge: Merge = merge
+
+    @property
+    def num_judges(self) -> int:
+        return len(self.callers)
 
     @property
     def calls_per_item(self) -> int:
@@ -120,8 +125,8 @@ class Asker:
         pairs: Sequence[tuple[KnownPair, bool]],
         seed: int,
         on_call: CallHandler | None = None,
-    ) -> list[tuple[str, bool]]:
-        """Puts known pairs before every judge: its name and whether it named the better answer, per verdict.
+    ) -> list[KnownAnswer]:
+        """Puts known pairs before every judge; those that the budget left unasked are left out.
 
         Args:
             key: of the group among whose matches they are.
@@ -131,7 +136,7 @@ class Asker:
         # A pair comes back with other groups: of a judge that draws its verdicts, as another question.
         meeting = stable_hash(seed, "calibration", key)
 
-        async def one(name: str, pair: KnownPair, better_first: bool) -> tuple[str, bool] | None:
+        async def one(name: str, pair: KnownPair, better_first: bool) -> KnownAnswer | None:
             shown = (pair.better, pair.worse) if better_first else (pair.worse, pair.better)
             seats = (0, 1) if better_first else (1, 0)
             call = await self.callers[name].call(
@@ -141,8 +146,7 @@ class Asker:
                 return None
             if on_call is not None:
                 on_call(key, call)
-            outcome = Match(Pairing(0, 1), (call,)).outcome(self.kind)
-            return None if outcome is None else (name, outcome > (0.0 if self.kind == "score" else 0.5))
+            return KnownAnswer(name, Match(Pairing(0, 1), (call,)).result(self.kind))
 
         answers = await all_or_none(
             one(name, pair, better_first) for pair, better_first in pairs for name in self.callers

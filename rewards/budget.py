@@ -3,6 +3,7 @@
     open:    calls_per_group, calls_per_step / groups, rest of calls_per_run / groups --min--> a group's allowance
     scores:  what the step has left --hand_on--> groups whose topology would play on, in equal shares, until it is spent
     call:    tokens and money left for it? --no--> it is not asked, and there is no match; the aggregator does without
+audit:   a second judge in training (`rewards/audit.py`) has its part of all of it, by the calls it is to make
 
 A group whose topology cannot exceed its allowance streams as ever. One that can waits until it is complete and then
 plays those first who have played least, so that what is there when the calls end says something about everybody.
@@ -58,11 +59,12 @@ class Purse:
         self._last_step = (self._before, self._step, self._earlier)
         self._at_work = 0
 
-    def allowance(self, calls_per_item: int = 1) -> int | None:
+    def allowance(self, calls_per_item: int = 1, *, beside: int = 0) -> int | None:
         """Calls of one group of the next batch before anything is handed on; None: no bound.
 
         Args:
             calls_per_item: of a match or slate.
+            beside: calls about known pairs that come with the group; they are in the step's budget, not in the group's.
 
         Raises:
             RunStopped: the run's calls, tokens or money are spent, or do not last for a match.
@@ -82,7 +84,7 @@ class Purse:
                     f"rewards.budget.{key}: {share} {limit:g} {what} are spent{rest}; raise it and go on with --resume"
                 )
         left = self.left(0)
-        shares = [self._budget.calls_per_group, None if left is None else left // self._groups]
+        shares = [self._budget.calls_per_group, None if left is None else max(0, left // self._groups - beside)]
         return min((share for share in shares if share is not None), default=None)
 
     def left(self, used: int) -> int | None:
@@ -156,6 +158,24 @@ class Purse:
         step = None if budget.cost_per_step is None else budget.cost_per_step - self._step.cost
         run = None if budget.cost_per_run is None else budget.cost_per_run - self.spent.cost
         return min((left for left in (step, run) if left is not None), default=None)
+
+
+def split_budget(budget: CallBudget, rate: float) -> tuple[CallBudget, CallBudget]:
+    """The part of the judge that trains, and that of the second one; together they are the whole.
+
+    Args:
+        rate: calls of the second judge for each one of the first. Tokens and money are parted as calls are.
+    """
+    part = rate / (1.0 + rate)
+    own: dict[str, int | float] = {}
+    for name in ("calls_per_step", "calls_per_run", "tokens_per_step", "tokens_per_run"):
+        if (limit := getattr(budget, name)) is not None:
+            own[name] = math.floor(part * limit + 1e-9)
+    for name in ("cost_per_step", "cost_per_run"):
+        if (limit := getattr(budget, name)) is not None:
+            own[name] = part * limit
+    rest = {name: getattr(budget, name) - share for name, share in own.items()}
+    return budget.model_copy(update=rest), CallBudget().model_copy(update=own)
 
 
 def hand_on(wanting: Sequence[int], *, calls_left: int | None, calls_per_item: int, seed: int) -> dict[int, int | None]:

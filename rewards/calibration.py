@@ -1,7 +1,7 @@
-"""Pairs whose better answer is known, put before the judges of a panel among the matches of a run.
+"""Pairs whose better answer is known, put before the judge, or the members of a panel, among the matches of a run.
 
 A judge cannot tell them from matches: they go the same way, at the same time. They are in no match log and score
-nobody; what they say about the judges goes into their reputation.
+nobody; what they say about the judges goes into the health figures, and into a panel's reputation.
 """
 
 from __future__ import annotations

@@ -74,6 +74,16 @@ class CallBudget(StrictModel):
     cost_per_run: Annotated[float, Field(gt=0)] | None = None
 
 
+class CalibrationPairs(StrictModel):
+    """Pairs whose better answer is known, put to the judge, or to every member of a panel, among the matches of
+    training; they are in no match log. How many it gets right is `judge/calibration_accuracy`."""
+
+    file: str
+    """JSON Lines with the texts `prompt`, `better`, `worse`."""
+    per_group: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """How many for each group; a fraction is drawn by lot. Each is one call of each judge, in one order."""
+
+
 class RouterConfig(StrictModel):
     """Pairs that a verifiable score tells apart are decided by it, and the judge is spared (`rewards/router.py`)."""
 
@@ -112,6 +122,7 @@ class TournamentRewards(StrictModel):
     cache: bool | Annotated[str, Field(min_length=1)] = True
     """Keep verdicts and never ask for one twice. true: `judge_cache.sqlite` in the run directory; a path: that file,
     which may serve many runs; false: no cache. A python judge takes part if it has a `version`."""
+    calibration: CalibrationPairs | None = None
     alarms: tuple[JudgeAlarm, ...] = ()
     """Thresholds of the judge's health at each training step; several may warn early and stop late."""
     max_calls_per_step: Annotated[int, Field(ge=1)] | None = None
@@ -143,6 +154,15 @@ class TournamentRewards(StrictModel):
             if alarm.min_reliability is not None and not isinstance(self.aggregator, WITH_A_NOISE_MODEL):
                 raise ValueError(
                     f"alarms.{number}.min_reliability: {self.aggregator.kind} has no noise model, so there is none"
+                )
+            if alarm.min_calibration_accuracy is not None and self.calibration is None:
+                raise ValueError(
+                    f"alarms.{number}.min_calibration_accuracy: name pairs with known answers in rewards.calibration"
+                )
+            if alarm.min_judge_alpha is not None and not isinstance(self.judge, PanelJudge):
+                raise ValueError(
+                    f"alarms.{number}.min_judge_alpha: one judge alone agrees with nobody; use a panel, or "
+                    "min_audit_agreement with a second judge"
                 )
         return self
 

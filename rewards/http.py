@@ -174,6 +174,8 @@ def _error(status: int, reason: str, headers: Mapping[str, str] | None = None) -
 async def _on_bad_input(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     fault = error.errors()[0]
+    if fault["type"] == "json_invalid":
+        return _error(422, f"the body is no JSON: {fault.get('ctx', {}).get('error', fault['msg'])}")
     place = ".".join(str(part) for part in fault["loc"] if part != "body")
     return _error(422, f"{place}: {fault['msg']}" if place else str(fault["msg"]))
 

@@ -170,21 +170,12 @@ class PanelMember(StrictModel):
     """What its verdicts count, in plain verdicts."""
 
 
-class CalibrationPairs(StrictModel):
-    """Pairs whose better answer is known, put to every member among the others; they are in no match log."""
-
-    file: str
-    """JSON Lines with the texts `prompt`, `better`, `worse`."""
-    per_group: Annotated[float, Field(gt=0, le=100)] = 1.0
-    """How many for each group; a fraction is drawn by lot. Each is one call of each member."""
-
-
 class Reputation(StrictModel):
     """Members' weights follow from how often they are right (ours, after Fortytwo, arXiv 2510.24801).
 
-    Right is a verdict on a pair that agrees with what the others together say of it, or with a calibration pair's known
-    answer. r = right / all, decayed; the weight is multiplied by 2 r - 1, which is 0 for a coin, at least `floor`; the
-    panel's total weight stays what the recipe says.
+    Right is a verdict on a pair that agrees with what the others together say of it, or with the known answer of a pair
+    of `rewards.calibration`. r = right / all, decayed; the weight is multiplied by 2 r - 1, which is 0 for a coin, at
+    least `floor`; the panel's total weight stays what the recipe says.
     """
 
     decay: Annotated[float, Field(ge=0, le=1)] = 0.95
@@ -192,7 +183,6 @@ class Reputation(StrictModel):
     floor: Annotated[float, Field(gt=0, le=1)] = 0.1
     prior_verdicts: Annotated[float, Field(gt=0)] = 20.0
     """Every member starts as if so many of its verdicts were known, all of them right."""
-    calibration: CalibrationPairs | None = None
 
 
 class PanelJudge(StrictModel):

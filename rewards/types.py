@@ -323,6 +323,31 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
+class Audit:
+    """What a second judge said of some of a group's pairs (`rewards/audit.py`). Nothing of it enters a reward.
+
+    kind: what its numbers mean. num_unasked: pairs that were drawn and not asked, because the budget was spent or the
+    second judge down.
+    """
+
+    kind: VerdictKind
+    matches: tuple[Match, ...] = ()
+    num_unasked: int = 0
+
+    @property
+    def num_calls(self) -> int:
+        return sum(len(match.calls) for match in self.matches)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAnswer:
+    """A verdict on a pair whose better answer is known: 1 right, 0.5 a tie, 0 wrong; None: the call failed."""
+
+    judge: str
+    result: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class GroupScore:
     """What the reward side says of one group. Lists have one entry per rollout slot; None = unscored.
 
@@ -331,7 +356,8 @@ class GroupScore:
     criterion to the win rates on it of those that played, or to a scorer's rewards, gates applied. gate_failures maps a
     gate's name to the slots it failed, gate_scores a soft gate's to what it said of each slot (None: not asked).
     num_calls counts judge calls asked (a ranking is one), num_failed those that ended without a verdict, failures
-    counts them by cause; num_cached of the calls were answered from the cache.
+    counts them by cause; num_cached of the calls were answered from the cache. audit and known_answers tell of the
+    judge, not of the group, and their calls are in none of these counts.
     """
 
     rewards: list[float | None]
@@ -351,6 +377,13 @@ class GroupScore:
     failures: Mapping[str, int] = field(default_factory=dict)
     rankings: tuple[Ranking, ...] = ()
     num_cached: int = 0
+    audit: Audit | None = None
+    known_answers: tuple[KnownAnswer, ...] = ()
+
+    @property
+    def num_calls_about_judge(self) -> int:
+        """Calls of the audit, and about known pairs."""
+        return (0 if self.audit is None else self.audit.num_calls) + len(self.known_answers)
 
     @property
     def num_scored(self) -> int:

@@ -147,7 +147,10 @@ class EvaluationConfig(StrictModel):
     rollouts_per_prompt: Annotated[int, Field(ge=1, le=64)] = 1
     """Answers per model and prompt; answer i meets answer i."""
     audit_judge: JudgeConfig | None = None
-    """A second judge of another kind that takes no part in training; asked about the last evaluation's answers."""
+    """A second judge of another kind whose verdicts enter no reward; asked about the last evaluation's answers."""
+    audit_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the pairs decided in training that audit_judge is asked about, too, step by step: how far the judges
+    agree is `judge/audit_agreement`. Its calls are paid out of `rewards.budget`, of which it has a part."""
     ladder: Literal["round_robin", "knockout"] = "round_robin"
     """Who meets whom in `podium eval`, per prompt: everybody, or a bracket drawn by lot, cheaper with many players."""
     bootstrap: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000

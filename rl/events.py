@@ -20,6 +20,14 @@ not:
     figure/<name>                  mean over rollouts of a number that a scorer reports
     judge/num_calls  judge/calls_per_s
     judge/order_flip_rate  judge/tie_rate  judge/failure_rate
+    judge/first_seat_rate  judge/circular_triad_rate  judge/consistence  judge/conflict_rate  judge/informativeness
+    judge/judge_alpha  judge/judge_share:A:B  judge/judge_kappa:A:B        of a panel (rewards/diagnostics/README.md)
+    judge/audit_agreement  judge/audit_kappa  judge/num_audited  judge/num_audit_calls  .._failed  .._unasked
+                                   the second judge on a share of the pairs, with evaluation.audit_share
+    judge/calibration_accuracy  judge/num_calibrated  judge/num_calibration_failed
+                                   verdicts on the pairs of rewards.calibration
+    reward/length_correlation  reward/style_<what>_correlation  .._partial_correlation
+                                   these, and the judge's rates: with .._low and .._high, the 95 % interval
     judge/num_alarms               of rewards.alarms, those that warned
     judge/num_cached  judge/num_attempts  judge/tokens_in  judge/tokens_out  judge/cost
     judge/latency_mean_s  judge/latency_p50_s  judge/latency_p95_s

@@ -178,7 +178,7 @@ class Trainer:
         metrics = dict(batch.metrics) | dict(self.describe(sampled.groups, sampled.scores))
         if self.rl.dynamic_sampling is not None:
             metrics |= refill_metrics(sampled.kept, num_wanted=sampled.num_wanted)
-        self._judge_calls += sum(score.num_calls for score in sampled.scores)
+        self._judge_calls += sum(score.num_calls + score.num_calls_about_judge for score in sampled.scores)
         if self.judge_alarms:
             warnings = judge_warnings(self.judge_alarms, metrics, step)
             for line in warnings:

@@ -25,11 +25,11 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from rewards.types import Candidate, GroupKey, GroupSink, ParsedAnswer, Prompt
+from rewards.types import GroupKey, GroupSink, ParsedAnswer, Prompt
 from rollouts.engine import EngineSpec, SampledAnswer
 from rollouts.engine_slot import EngineSlot, Renew, cause_of_death
 from rollouts.segments import locate_segments
-from rollouts.types import EngineStats, Group, GroupRequest, Rollout, Turn
+from rollouts.types import EngineStats, Group, GroupRequest, Rollout, Turn, candidate_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -264,14 +264,4 @@ def make_rollout(request: GroupRequest, index: int, answer: SampledAnswer, parse
         versions=answer.versions,
         turns=(Turn("assistant", 0, num_tokens),),
         parsed=parsed,
-    )
-
-
-def candidate_of(rollout: Rollout) -> Candidate:
-    """What the reward side sees of a rollout: the parsed answer if the task names one, else the whole text."""
-    return Candidate(
-        id=f"{rollout.key}/{rollout.index}",
-        text=rollout.parsed.parts.get("answer", rollout.text),
-        num_tokens=rollout.num_tokens,
-        parsed=rollout.parsed,
     )

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from rewards.types import GroupKey, GroupSink, ParsedAnswer, Prompt
+from rewards.types import Candidate, GroupKey, GroupSink, ParsedAnswer, Prompt
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
@@ -117,3 +117,13 @@ class EngineStats:
     rollouts_lost: int = 0
     restarts: int = 0
     versions: dict[str, int] = field(default_factory=dict)
+
+
+def candidate_of(rollout: Rollout) -> Candidate:
+    """What the reward side sees of a rollout: the parsed answer if the task names one, else the whole text."""
+    return Candidate(
+        id=f"{rollout.key}/{rollout.index}",
+        text=rollout.parsed.parts.get("answer", rollout.text),
+        num_tokens=rollout.num_tokens,
+        parsed=rollout.parsed,
+    )

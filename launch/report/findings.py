@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launch.health import run_health
 from launch.run_dir import RunDir
 from rl.events import PHASES
 
@@ -60,6 +61,8 @@ def _summary_so_far(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "judge_calls": round(sum(row.get("judge/num_calls", 0.0) for row in rows)),
         "seconds_by_phase": {phase: total for phase, total in seconds.items() if total > 0},
     }
+    if health := run_health(rows):
+        summary["judge_health"] = health
     played = [row for row in rows if {"heldout/win_rate", "heldout/ci95_low", "heldout/ci95_high"} <= row.keys()]
     if played:
         last = played[-1]

@@ -10,7 +10,7 @@ from typing import Any
 from launch import atomic
 from launch.report.findings import Findings, read_findings
 from launch.report.svg import line_chart
-from launch.report.text import outcome_text, summary_facts
+from launch.report.text import figure_text, outcome_text, summary_facts
 
 STYLE = Path(__file__).with_name("style.css")
 
@@ -20,8 +20,18 @@ CURVES: tuple[tuple[str, Mapping[str, str], tuple[float, float] | None], ...] = 
     ("Learner against engine, mean |logprob gap|", {"sync/logprob_gap": "mean"}, None),
     (
         "Judge health",
-        {"judge/order_flip_rate": "order flips", "judge/tie_rate": "ties", "judge/failure_rate": "failures"},
+        {
+            "judge/order_flip_rate": "order flips",
+            "judge/tie_rate": "ties",
+            "judge/failure_rate": "failures",
+            "judge/circular_triad_rate": "circular triads",
+        },
         None,
+    ),
+    (
+        "Is the judge right?",
+        {"judge/audit_agreement": "the second judge agrees", "judge/calibration_accuracy": "known answers right"},
+        (0.0, 1.0),
     ),
     ("Loss, nats an answer token", {"sft/loss": "training", "sft/heldout_loss": "held-out"}, None),
     ("Gradient norm", {"rl/grad_norm": "norm"}, None),
@@ -50,7 +60,8 @@ def write_report(run: Path) -> Path:
 def page(findings: Findings) -> str:
     """The whole page as text."""
     name = escape(findings.name)
-    sections = [_summary(findings), _charts(findings), _seconds(findings), _games(findings), _origin(findings)]
+    parts = (_summary, _charts, _health, _seconds, _games, _origin)
+    sections = [part(findings) for part in parts]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -86,6 +97,20 @@ def _charts(findings: Findings) -> str:
 def _figure(title: str, chart: str, labels: Sequence[str]) -> str:
     legend = "".join(f'<span class="key key{number}">{escape(label)}</span>' for number, label in enumerate(labels))
     return f"<figure><figcaption>{escape(title)} {legend}</figcaption>{chart}</figure>"
+
+
+def _health(findings: Findings) -> str:
+    health: Mapping[str, Mapping[str, float]] = findings.summary.get("judge_health") or {}
+    rows = "".join(
+        f"<tr><th>{escape(name)}</th><td>{escape(figure_text(figure))}</td><td>{figure['num_steps']:.0f}</td></tr>"
+        for name, figure in health.items()
+    )
+    return (
+        "<h2>Judge health over the run</h2><p>Means over the steps with their 95 % intervals; what each says is in "
+        f"rewards/diagnostics/README.md.</p><table><tr><th></th><td>figure</td><td>steps</td></tr>{rows}</table>"
+        if rows
+        else ""
+    )
 
 
 def _seconds(findings: Findings) -> str:

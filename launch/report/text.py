@@ -12,6 +12,14 @@ from launch.report.findings import read_findings
 NUM_EXAMPLES = 3
 WIDTH = 100
 
+HEALTH = {
+    "judge/order_flip_rate": "training: matches that the order decided",
+    "judge/audit_agreement": "training: the second judge says the same",
+    "judge/calibration_accuracy": "training: known answers right",
+    "reward/length_correlation": "training: correlation of reward and length",
+}
+"""Figures of judge_health that the text shows; the page has them all."""
+
 
 def report_text(run: Path) -> str:
     """Summary and the first three held-out prompts with both answers.
@@ -54,6 +62,8 @@ def summary_facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         facts.append(("same answers, second judge", rate_text(audit) + agrees))
         if judged := audit.get("judged"):
             facts.append(("second judge, the pairs that no gate decided", rate_text(judged)))
+    health = summary.get("judge_health") or {}
+    facts += [(label, figure_text(health[name])) for name, label in HEALTH.items() if name in health]
     if length := summary.get("mean_length"):
         facts.append(("mean answer tokens", f"{length['before']:.1f} before, {length['after']:.1f} after"))
     if loss := summary.get("heldout_loss"):
@@ -76,6 +86,11 @@ def rate_text(played: Mapping[str, Any]) -> str:
     low, high = played["ci95"]
     prompts = f" on {played['num_prompts']} prompts" if "num_prompts" in played else ""
     return f"{played['win_rate']:.3f} [{low:.3f}, {high:.3f}]{prompts}"
+
+
+def figure_text(figure: Mapping[str, float]) -> str:
+    """`0.79 [0.73, 0.85]`; the bracket is the 95 % interval."""
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
 
 
 def outcome_text(outcome: float | None) -> str:

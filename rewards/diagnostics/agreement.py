@@ -16,7 +16,7 @@ import numpy as np
 
 from rewards.aggregators.votes import FloatArray
 from rewards.diagnostics.bootstrap import NUM_RESAMPLES, Estimate, estimate, ratio
-from rewards.types import Call, GroupScore, Match
+from rewards.types import Call, GroupScore, Match, Pairing
 
 _OUTCOMES = np.array([0.0, 0.5, 1.0])
 
@@ -49,6 +49,24 @@ def judge_outcomes(scores: Sequence[GroupScore]) -> Outcomes:
         rows = [_by_judge(match, score) for match in score.matches]
         groups.append(np.array([[row.get(name, np.nan) for name in names] for row in rows]).reshape(-1, len(names)))
     return Outcomes(tuple(names), tuple(groups))
+
+
+def decided_pairs(score: GroupScore) -> dict[Pairing, float]:
+    """What the judge decided, seen from the lower slot: 1 won, 0.5 level, 0 lost. Without what a router decided.
+
+    A slate decides each of its pairs; what several slates say of one pair counts together.
+    """
+    decided: dict[Pairing, float] = {}
+    for match in score.matches:
+        asked = Match(match.pairing, tuple(call for call in match.calls if not call.is_routed))
+        if (result := asked.result(score.kind or "hard")) is not None:
+            decided[match.pairing] = result
+    leads: defaultdict[Pairing, int] = defaultdict(int)
+    for ranking in score.rankings:
+        placed = sorted(zip(ranking.shown, ranking.places or (), strict=ranking.places is not None))
+        for (a, place), (b, other) in combinations(placed, 2):
+            leads[Pairing(a, b)] += (place < other) - (place > other)
+    return decided | {pairing: 0.5 + ((lead > 0) - (lead < 0)) / 2.0 for pairing, lead in leads.items()}
 
 
 def audit_outcomes(runs: Mapping[str, Sequence[GroupScore]]) -> Outcomes:

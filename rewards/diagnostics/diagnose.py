@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rewards.diagnostics.agreement import judge_outcomes, krippendorff_alpha, pairwise_agreement
+from rewards.diagnostics.audited import audited_metrics
 from rewards.diagnostics.bootstrap import NUM_RESAMPLES
 from rewards.diagnostics.correlations import within_group_correlation
 from rewards.diagnostics.cycles import circular_triad_rate, conflict_rate, consistence
@@ -28,7 +29,7 @@ def diagnose(
     `judge_health` (order_flip_rate, tie_rate, first_seat_rate, failure_rate, counts), circular_triad_rate, consistence,
     conflict_rate, informativeness; length_correlation with `num_tokens`; style_FEATURE_correlation and
     style_FEATURE_partial_correlation with `texts`; anchor_informativeness with `anchors`; with several judges
-    judge_alpha, and judge_share:A:B and judge_kappa:A:B of every two.
+    judge_alpha, and judge_share:A:B and judge_kappa:A:B of every two; what `audited_metrics` says.
 
     Args:
         scores: the groups of a batch.
@@ -60,4 +61,4 @@ def diagnose(
         for pair, agreement in pairwise_agreement(outcomes, seed=seed, num_resamples=num_resamples).items():
             metrics |= agreement.share.metrics(":".join(("judge_share", *pair)))
             metrics |= agreement.kappa.metrics(":".join(("judge_kappa", *pair)))
-    return metrics
+    return metrics | audited_metrics(scores, seed=seed, num_resamples=num_resamples)

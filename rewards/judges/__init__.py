@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from rewards.calibration import Calibration, load_pairs
 from rewards.chat_endpoint import ChatEndpoint
 from rewards.judge_config import (
     ChatJudge,
@@ -24,7 +23,7 @@ from rewards.judge_config import (
 from rewards.judges.chat import build_chat
 from rewards.judges.embedding import build_embedding
 from rewards.judges.likelihood import build_likelihood
-from rewards.judges.panel import Panel, build_panel
+from rewards.judges.panel import build_panel
 from rewards.judges.program import build_program
 from rewards.judges.python import build_python
 from rewards.judges.reward_model import build_reward_model
@@ -90,18 +89,7 @@ def _program(config: ProgramJudge, around: Surroundings) -> Judge:
 
 def _panel(config: PanelJudge, around: Surroundings) -> Judge:
     judges = [BUILDERS[member.judge.kind](member.judge, around) for member in config.members]
-    return panel_of(config, judges, base_dir=around.base_dir)
-
-
-def panel_of(config: PanelJudge, judges: Sequence[Judge], *, base_dir: Path | None = None) -> Panel:
-    """A panel over judges that are open; it closes them.
-
-    Raises:
-        UserError: two members have one name, or the calibration pairs cannot be read.
-    """
-    known = config.reputation.calibration if config.reputation is not None else None
-    calibration = None if known is None else Calibration(load_pairs(known.file, base_dir), known.per_group)
-    return build_panel(config, judges, calibration)
+    return build_panel(config, judges)
 
 
 BUILDERS: Mapping[str, Callable[[Any, Surroundings], Judge]] = MappingProxyType(
@@ -141,7 +129,7 @@ def build_judge(
         criteria_store: where a rubric judge keeps the criteria of prompts; default: in memory.
 
     Raises:
-        UserError: model, template, plug-in, schema, endpoint's key or calibration pairs are at fault.
+        UserError: model, template, plug-in, schema or endpoint's key are at fault.
     """
     around = Surroundings(token_scorer, completer, resolve_model, seed, base_dir, criteria_store)
     return BUILDERS[config.kind](config, around)

@@ -12,13 +12,12 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from rewards.calibration import Calibration
 from rewards.errors import JudgeFailure, UserError
 from rewards.judge_config import PanelJudge, Reputation
 from rewards.judges.places import places_of
 from rewards.reputation import Standing, learned, reputed_weights, standings_from_json, standings_to_json
 from rewards.together import all_or_none
-from rewards.types import Candidate, Judge, ListJudge, MatchLog, Places, Prompt, Verdict, VerdictKind
+from rewards.types import Candidate, Judge, KnownAnswer, ListJudge, MatchLog, Places, Prompt, Verdict, VerdictKind
 
 Said = TypeVar("Said", Verdict, Places)
 
@@ -69,22 +68,18 @@ class Panel:
     Args:
         seats: members with names of their own. They belong to the panel, which closes them.
         reputation: how weights follow from verdicts; None: they stay.
-        calibration: pairs with a known answer, asked beside the matches.
 
     Raises:
         UserError: two members have one name.
     """
 
-    def __init__(
-        self, seats: Sequence[Seat], *, reputation: Reputation | None = None, calibration: Calibration | None = None
-    ) -> None:
+    def __init__(self, seats: Sequence[Seat], *, reputation: Reputation | None = None) -> None:
         names = [seat.judge.name for seat in seats]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(f"judge.members: two are called {twice[0]!r}; give each a `name` of its own")
         self.name = f"panel:{'+'.join(names)}"
         self.kind: VerdictKind = "probability" if any(seat.judge.kind == "probability" for seat in seats) else "hard"
         self.symmetric = all(seat.judge.symmetric for seat in seats)
-        self.calibration = calibration
         self._seats = tuple(seats)
         self._reputation = reputation
         self._standings: dict[str, Standing] = {}
@@ -108,11 +103,12 @@ class Panel:
     def state(self, state: Mapping[str, Any] | None) -> None:
         self._standings = standings_from_json(state or {})
 
-    def learn(self, logs: Sequence[MatchLog], answers: Sequence[tuple[str, bool]]) -> None:
-        """A batch is over. answers: member and whether it was right, one entry per verdict on a calibration pair."""
+    def learn(self, logs: Sequence[MatchLog], answers: Sequence[KnownAnswer]) -> None:
+        """A batch is over. answers: of the members on pairs with a known answer, of which a tie is not right."""
         if self._reputation is not None:
             names = [judge.name for judge in self.members]
-            self._standings = learned(self._standings, logs, answers, names, self._reputation)
+            known = [(answer.judge, answer.result > 0.5) for answer in answers if answer.result is not None]
+            self._standings = learned(self._standings, logs, known, names, self._reputation)
 
     def behind(self, wrap: Callable[[Judge], Judge]) -> Panel:
         """This panel with each member inside something else of the same name, such as faults on purpose."""
@@ -174,7 +170,7 @@ class RankingPanel(Panel):
         )
 
 
-def build_panel(config: PanelJudge, judges: Sequence[Judge], calibration: Calibration | None) -> Panel:
+def build_panel(config: PanelJudge, judges: Sequence[Judge]) -> Panel:
     """The panel over the judges of its members, in their order.
 
     Raises:
@@ -185,7 +181,7 @@ def build_panel(config: PanelJudge, judges: Sequence[Judge], calibration: Calibr
         for member, judge in zip(config.members, judges, strict=True)
     ]
     made = RankingPanel if all(isinstance(seat.judge, ListJudge) for seat in seats) else Panel
-    return made(seats, reputation=config.reputation, calibration=calibration)
+    return made(seats, reputation=config.reputation)
 
 
 def _member(judge: Judge, name: str) -> Judge:

@@ -118,21 +118,24 @@ def test_a_likelihood_judge_is_looked_up_like_the_others() -> None:
 def test_members_of_a_panel_are_looked_up_one_by_one(recipe_folder: Path) -> None:
     (recipe_folder / "pairs.jsonl").write_text('{"prompt": "p", "better": "b", "worse": "w"}')
     member = "{kind: likelihood, model: ./embedder, max_tokens: %d}"
-    known = "reputation: {calibration: {file: %s, per_group: 1.5}}"
+    known = "rewards.calibration={file: %s, per_group: 1.5}"
 
-    def panel(max_tokens: int, file: str) -> str:
+    def panel(max_tokens: int, more: str = "") -> str:
         members = f"[{{judge: {CHAT}}}, {{judge: {member % max_tokens}}}]"
-        return f"rewards.judge={{kind: panel, members: {members}, {known % file}}}"
+        return f"rewards.judge={{kind: panel, members: {members}{more}}}"
 
-    made = plan(panel(256, "pairs.jsonl"), "rewards.max_calls_per_step=null")
+    made = plan(panel(256, ", reputation: {}"), known % "pairs.jsonl", "rewards.max_calls_per_step=null")
     assert set(made.judges) == {"judge, member 2", "audit judge"}
     # 14 matches of a group, chat in both orders and likelihood once; for each group 2 known pairs to both of them.
     assert (made.calls.per_group, made.calls.per_step) == (14 * 3, 6 * (14 * 3 + 2 * 2))
     assert made.calls.votes == 3
     assert "a call is up to 3 requests" in plan_text(made)
-    first, second = faults(panel(257, "nowhere.jsonl"), "rewards.max_calls_per_step=null")
+    first, second = faults(panel(257), known % "nowhere.jsonl", "rewards.max_calls_per_step=null")
     assert "rewards.judge.members.1.judge.max_tokens = 257: the model's own context is 256" in first
-    assert "rewards.judge.reputation.calibration.file" in second
+    assert "rewards.calibration.file" in second
+    reads = "rewards.judge={kind: program, by: {kind: number, reference_field: text}}"
+    (lacking,) = faults(reads, known % "pairs.jsonl", "rewards.max_calls_per_step=null")
+    assert "the judge reads field 'text', and pair calibration-1 has none; add fields.text" in lacking
 
 
 def test_templates_of_a_chat_judge_are_read(recipe_folder: Path) -> None:

@@ -251,8 +251,9 @@ async def test_members_of_a_panel_remember_each_for_itself_and_calibration_is_to
         {"judge": {"kind": "python", "target": f"{__name__}:{name}", "verdict": "hard", "version": "1"}}
         for name in ("longer", "shorter")
     ]
-    panel = {"kind": "panel", "members": members, "reputation": {"calibration": {"file": str(pairs)}}}
-    config = TypeAdapter(RewardsConfig).validate_json(json.dumps({"kind": "tournament", "judge": panel}))
+    panel = {"kind": "panel", "members": members, "reputation": {}}
+    keys = {"kind": "tournament", "judge": panel, "calibration": {"file": str(pairs)}}
+    config = TypeAdapter(RewardsConfig).validate_json(json.dumps(keys))
     assert isinstance(config, TournamentRewards)
     seen: list[Call | Ranking] = []
     asked: list[tuple[int, int, int]] = []

@@ -44,7 +44,7 @@ def run(tmp_path: Path) -> RunDir:
     loaded = rewards(tmp_path)
 
     async def judged(step: int) -> list[GroupScore]:
-        async with open_reward_side(loaded.recipe, loaded.base_dir) as side:
+        async with open_reward_side(loaded) as side:
             return await _judge(groups(step), side.sink())
 
     for step in (1, 2):

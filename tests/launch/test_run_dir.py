@@ -23,9 +23,11 @@ from launch.run_dir import RunDir
 from rewards.errors import RunStopped, UserError
 from rewards.match_rows import match_rows
 from rewards.types import (
+    Audit,
     Call,
     GroupKey,
     GroupScore,
+    KnownAnswer,
     Match,
     Pairing,
     ParsedAnswer,
@@ -81,6 +83,9 @@ def group(logprobs: list[list[float] | None], group_id: str = "s1/g0", text: str
     )
 
 
+AUDIT = Audit("hard", (Match(Pairing(0, 1, 2), (Call(0, 1, Verdict(0.5, reason="level"), "second"),)),), 3)
+
+
 def score(rewards: list[float | None]) -> GroupScore:
     calls = (
         Call(0, 1, Verdict(0.1 + 0.2, reason="closer", latency_s=0.25, tokens_in=9, tokens_out=1, cost=1e-7), "minilm"),
@@ -105,6 +110,8 @@ def score(rewards: list[float | None]) -> GroupScore:
             Ranking(Slate((0, 1), 1), (1, 0), (0, 0), "minilm", reason="level", latency_s=0.1 + 0.2, tokens_in=3),
             Ranking(Slate((0, 1), 1), (0, 1), None, "minilm", "timeout", attempts=4),
         ),
+        audit=AUDIT if len(rewards) > 1 else None,
+        known_answers=(KnownAnswer("minilm", 1.0), KnownAnswer("minilm", None)),
     )
 
 
@@ -122,6 +129,18 @@ def assert_same_group(left: Group, right: Group) -> None:
             assert before.tobytes() == after.tobytes()
         for name in ("key", "index", "seed", "text", "finish_reason", "versions", "turns", "parsed"):
             assert getattr(one, name) == getattr(other, name)
+
+
+def test_what_a_second_judge_said_has_a_table_of_its_own(run: RunDir) -> None:
+    groups = [group([[-0.1], None, [-0.2]])]
+    run.save_groups(1, groups, [replace(score([0.1, None, 1 / 3]), audit=None)])
+    assert run.steps("audits") == []
+    run.save_groups(2, groups, [score([0.1, None, 1 / 3])])
+    (row,) = run.load_audits(2)
+    assert (row["judge"], row["a"], row["b"], row["value"], row["kind"]) == ("second", 0, 1, 0.5, "hard")
+    assert (row["first_text"], row["second_text"]) == ("an answer", None)
+    assert run.num_training_calls() == 0
+    assert run.num_training_calls("audits") == 1
 
 
 def test_groups_and_scores_come_back_bit_for_bit(run: RunDir) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,30 @@ def test_calls_of_a_whole_run_by_hand() -> None:
         per_run=168 * 20 + 2 * 128,
         audit=64,
     )
+
+
+def test_a_second_judge_in_training_has_its_part_of_calls_and_budget() -> None:
+    # 14 matches of a group, 84 of a step, of which 21 are audited, once each by a judge that knows no order.
+    free = ["rewards.max_calls_per_step=null", "rewards.budget.calls_per_run=null", "evaluation.audit_share=0.25"]
+    calls = judge_calls(load_recipe(FULL, free).recipe)
+    assert (calls.per_step, calls.audit_per_step, calls.audit) == (168, 21, 21 * 20 + 64)
+    chat = "{kind: python, target: a:b}"
+    both = judge_calls(load_recipe(FULL, [*free, f"evaluation.audit_judge={chat}"]).recipe)
+    assert (both.audit_per_step, both.audit) == (42, 42 * 20 + 128)
+    # 1 call of the second judge to 8 of the first: 10 and 80 of 90 a step, 100 and 800 of 900 a run.
+    capped = load_recipe(FULL, [*free[:1], free[2], "rewards.budget={calls_per_step: 90, calls_per_run: 900}"]).recipe
+    calls = judge_calls(capped)
+    assert (calls.per_step, calls.audit_per_step) == (80, 10)
+    assert (calls.per_run, calls.audit) == (800 + 2 * 128, 100 + 64)
+    refilled = judge_calls(load_recipe(FULL, [*free, "rl.dynamic_sampling.max_rounds=3"]).recipe)
+    assert refilled.audit_per_step == 21 * 4
+    # A slate of 4 decides 6 pairs, and 8 rollouts are ranked in so many slates.
+    slates = load_recipe(
+        FULL,
+        [*free, "rewards.topology={kind: k_wise, k: 4}", "rewards.min_verdicts=1", "rewards.judge.max_model_len=2048"],
+    ).recipe
+    calls = judge_calls(slates)
+    assert calls.audit_per_step == math.ceil(0.25 * 6 * calls.per_step / 2)
 
 
 def test_refills_ask_about_as_many_groups_again_unless_a_budget_ends_them() -> None:

@@ -75,6 +75,13 @@ CASES = [
     (["evaluation.num_prompts=65"], "evaluation.num_prompts"),
     (["evaluation.audit_judge={kind: python, target: a:b}", "rewards.judge={kind: python, target: a:b}"],
      "evaluation.audit_judge"),
+    (["evaluation.audit_judge=null", "evaluation.audit_share=0.1"], "evaluation.audit_share"),
+    (["rewards={kind: scorer, target: a:b}", "evaluation.audit_share=0.1"], "evaluation.audit_share"),
+    (["evaluation.audit_share=0.05", "rewards.budget={calls_per_step: 20}"], "evaluation.audit_share"),
+    (["evaluation.audit_share=0.5"], "rewards.max_calls_per_step"),
+    (["rewards.calibration={file: k.jsonl, per_group: 3}", "rewards.budget={calls_per_step: 29}"],
+     "rewards.budget.calls_per_step"),
+    (["rewards.alarms=[{min_audit_kappa: 0.2}]"], "rewards.alarms.0.min_audit_kappa"),
     # scorers
     (["rewards={kind: scorer, scorer: {kind: slate_rank}}"], "rewards.scorer.kind"),
     (["rewards={kind: scorer, scorer: {kind: slate_rank}}", f"task={SLATE_RANK}", "task.segments=items"],

@@ -189,9 +189,9 @@ def test_a_run_to_start_from_is_beside_the_file_or_where_we_are(
 
 def test_paths_in_the_members_of_a_panel(write: Write, tmp_path: Path) -> None:
     member = "{judge: {kind: reward_model, model: ./%s}, name: %s}"
-    known = "reputation: {calibration: {file: pairs.jsonl}}"
-    judge = f"{{kind: panel, members: [{member % ('a', 'a')}, {member % ('b', 'b')}], {known}}}"
-    text = MINIMAL.replace("    kind: embedding\n    model: package:all-minilm-l6-v2", f"    {judge}")
+    judge = f"{{kind: panel, members: [{member % ('a', 'a')}, {member % ('b', 'b')}]}}"
+    known = "\n  calibration: {file: pairs.jsonl}"
+    text = MINIMAL.replace("    kind: embedding\n    model: package:all-minilm-l6-v2", f"    {judge}{known}")
     text += "rollouts: {max_prompt_tokens: 64, max_tokens: 16}\n"
     write(text, "base/parent.yaml")
     recipe = load_recipe(write("extends: base/parent.yaml\nname: own\n")).recipe
@@ -199,9 +199,8 @@ def test_paths_in_the_members_of_a_panel(write: Write, tmp_path: Path) -> None:
     assert isinstance(recipe.rewards.judge, PanelJudge)
     models = [getattr(member.judge, "model", None) for member in recipe.rewards.judge.members]
     assert models == [str(tmp_path / "base/a"), str(tmp_path / "base/b")]
-    assert recipe.rewards.judge.reputation is not None
-    assert recipe.rewards.judge.reputation.calibration is not None
-    assert recipe.rewards.judge.reputation.calibration.file == str(tmp_path / "base/pairs.jsonl")
+    assert recipe.rewards.calibration is not None
+    assert recipe.rewards.calibration.file == str(tmp_path / "base/pairs.jsonl")
 
 
 # --- --set ------------------------------------------------------------------------------------------------------

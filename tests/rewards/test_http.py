@@ -57,7 +57,7 @@ def test_two_answers_are_compared(client: httpx.Client) -> None:
 
 
 BAD: dict[str, tuple[Any, int, str]] = {
-    "no JSON": (b"{", 422, "JSON decode error"),
+    "no JSON": (b"{", 422, "the body is no JSON"),
     "no object": (b"[]", 422, "Input should be"),
     "no body": (b"", 422, "Field required"),
     "not UTF-8": (b'{"prompt": "\xff"}', 400, "error parsing the body"),

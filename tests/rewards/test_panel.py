@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from rewards.arena import PANEL, Arena
 from rewards.calibration import Calibration, KnownPair, load_pairs
-from rewards.config import CallLimits, TournamentRewards
+from rewards.config import CallBudget, CallLimits, TournamentRewards
 from rewards.errors import JudgeFailure, UserError
 from rewards.judge_config import PanelJudge, PanelMember, PythonJudge, Reputation
 from rewards.judges.panel import Panel, RankingPanel, build_panel
@@ -24,6 +24,7 @@ from rewards.types import (
     Candidate,
     GroupKey,
     GroupScore,
+    Judge,
     ListJudge,
     Match,
     MatchLog,
@@ -80,16 +81,15 @@ def panel(
     *judges: Fake,
     weights: Sequence[float] | None = None,
     reputation: Reputation | None = None,
-    calibration: Calibration | None = None,
 ) -> Panel:
     members = tuple(PanelMember(judge=PYTHON, weight=weight) for weight in weights or [1.0] * len(judges))
-    return build_panel(PanelJudge(kind="panel", members=members, reputation=reputation), judges, calibration)
+    return build_panel(PanelJudge(kind="panel", members=members, reputation=reputation), judges)
 
 
-def arena(judge: Panel, **keys: object) -> Arena:
+def arena(judge: Judge, *, calibration: Calibration | None = None, **keys: object) -> Arena:
     carry_prior = bool(keys.pop("carry_prior", True))
     config = TournamentRewards.model_validate({"judge": PYTHON, "calls": CallLimits(backoff_s=0.0), **keys})
-    return Arena(config, judge, carry_prior=carry_prior)
+    return Arena(config, judge, carry_prior=carry_prior, calibration=calibration)
 
 
 async def play(sink: Arena, size: int = 4, key: GroupKey = KEY) -> GroupScore:
@@ -291,22 +291,46 @@ PAIRS = tuple(KnownPair(Prompt(f"k{n}", "?"), Candidate(f"{n}+", "0"), Candidate
 
 async def test_known_pairs_are_asked_among_the_matches_and_are_in_no_log() -> None:
     good, bad = Fake("good"), Fake("bad", higher_wins)
-    made = panel(good, bad, reputation=Reputation(), calibration=Calibration(PAIRS, 2.0))
-    sink = arena(made)
-    score = await play(sink, 3)
+    made = panel(good, bad, reputation=Reputation())
+    score = await play(arena(made, calibration=Calibration(PAIRS, 2.0)), 3)
     known = {candidate.id for pair in PAIRS for candidate in (pair.better, pair.worse)}
     assert sum(first in known for first, _ in good.asked) == 2
-    assert score.num_calls == 12
+    assert (score.num_calls, score.num_calls_about_judge) == (12, 4)
+    assert sorted((one.judge, one.result) for one in score.known_answers) == [("bad", 0.0)] * 2 + [("good", 1.0)] * 2
     # Both were wrong on none of the matches that the other decides against them, three each; and on the known pairs:
     assert made.state == {"good": {"right": 2.0, "all": 5.0}, "bad": {"right": 0.0, "all": 5.0}}
     assert made.weights["good"] > made.weights["bad"]
+
+
+async def test_a_judge_alone_is_asked_known_pairs_too_and_a_failure_is_no_answer() -> None:
+    judge = Fake("alone", lambda first, second: None if first == "0" and second == "1" else 0.5)
+    score = await play(arena(judge, calibration=Calibration(PAIRS, 9.0), orders="first"), 2)
+    results = [one.result for one in score.known_answers]
+    assert len(results) == 9
+    assert set(results) == {0.5, None}, "ties where the worse one is first, failures where the better one is"
+
+
+async def test_known_pairs_are_paid_out_of_the_steps_budget() -> None:
+    judge = Fake("alone")
+    config = TournamentRewards(judge=PYTHON, budget=CallBudget(calls_per_step=20), calls=CallLimits(backoff_s=0.0))
+    sink = Arena(config, judge, groups_per_step=2, calibration=Calibration(PAIRS, 3.0))
+    keys = [GroupKey("g"), GroupKey("h")]
+    for key in keys:
+        await sink.open(key, PROMPT, 4)
+        for index in range(4):
+            await sink.add(key, index, Candidate(str(index), str(index)))
+    scores = await sink.scores()
+    assert [len(scores[key].known_answers) for key in keys] == [3, 3]
+    assert sum(scores[key].num_calls for key in keys) == 14
+    assert len(judge.asked) == 20
+    assert not sink.refill(1)
 
 
 async def test_a_bug_in_a_known_pair_surfaces_and_nothing_is_left() -> None:
     def breaks(first: str, second: str) -> float:
         raise ZeroDivisionError
 
-    sink = arena(panel(Fake("a"), Fake("b", breaks), reputation=Reputation(), calibration=Calibration(PAIRS, 1.0)))
+    sink = arena(panel(Fake("a"), Fake("b", breaks), reputation=Reputation()), calibration=Calibration(PAIRS, 1.0))
     await sink.open(KEY, PROMPT, 2)
     with pytest.raises(ZeroDivisionError):
         await sink.scores()

@@ -15,9 +15,9 @@ from rewards.types import Candidate, GroupKey, ParsedAnswer, Prompt, TextSpan
 from rollouts.config import EngineConfig
 from rollouts.engine import EngineSpec, SampledAnswer
 from rollouts.engine_slot import role_of
-from rollouts.pool import EnginePool, actor_options, candidate_of, make_rollout, share_cores
+from rollouts.pool import EnginePool, actor_options, make_rollout, share_cores
 from rollouts.tiny import build_tiny_tokenizer
-from rollouts.types import GroupRequest, SamplingSpec, Turn, VersionSpan
+from rollouts.types import GroupRequest, SamplingSpec, Turn, VersionSpan, candidate_of
 
 CORES = st.lists(st.integers(0, 500), min_size=1, max_size=20, unique=True)
 

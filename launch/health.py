@@ -1,0 +1,58 @@
+"""Is the judge well? A step's figures from its groups, and a run's from its steps.
+
+groups, scores --step_health--> judge/..., reward/..., each figure x with x_low and x_high --> a row of metrics.jsonl
+rows of metrics.jsonl ----------run_health----> summary.json, report.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rewards.diagnostics.bootstrap import estimate, ratio
+from rewards.diagnostics.diagnose import diagnose
+from rewards.ledger import spending
+from rewards.types import GroupScore
+from rollouts.types import Group, candidate_of
+
+OF_REWARDS = ("length_correlation", "style_")
+"""Figures about what the rewards follow; all others are about the judge."""
+
+SIGNED = ("_correlation", "_kappa", "judge_alpha", "judge_kappa")
+"""Marks of figures in [-1, 1]; the others are shares."""
+
+COUNTED_BY = {
+    "judge/audit_agreement": "judge/num_audited",
+    "judge/audit_kappa": "judge/num_audited",
+    "judge/calibration_accuracy": "judge/num_calibrated",
+}
+"""What a step counts in a run's figure; in those that are not named every step counts the same."""
+
+
+def step_health(groups: Sequence[Group], scores: Sequence[GroupScore], *, seed: int = 0) -> dict[str, float]:
+    """Judge health of a step, as metrics."""
+    texts = [["" if r is None else candidate_of(r).text for r in group.rollouts] for group in groups]
+    lengths = [[0 if r is None else r.num_tokens for r in group.rollouts] for group in groups]
+    figures = diagnose(scores, texts=texts, num_tokens=lengths, seed=seed) | spending(scores)
+    return {f"{'reward' if name.startswith(OF_REWARDS) else 'judge'}/{name}": v for name, v in figures.items()}
+
+
+def run_health(rows: Iterable[Mapping[str, Any]], *, seed: int = 0) -> dict[str, dict[str, float | int]]:
+    """Each health figure over a run: its mean over the steps that have it, and an interval from drawing steps again.
+
+    Args:
+        rows: of metrics.jsonl. Health figures are those that have an interval there.
+    """
+    rows = list(rows)
+    names = {name.removesuffix("_low") for row in rows for name in row if name.endswith("_low")}
+    health: dict[str, dict[str, float | int]] = {}
+    for name in sorted(name for name in names if name.startswith(("judge/", "reward/"))):
+        had = [(row[name], row.get(COUNTED_BY.get(name, ""), 1.0)) for row in rows if name in row]
+        sums_G2 = np.array([[value * weight, weight] for value, weight in had], dtype=np.float64).reshape(-1, 2)
+        lowest = -1.0 if any(mark in name for mark in SIGNED) else 0.0
+        found = estimate(sums_G2, ratio, bounds=(lowest, 1.0), seed=seed)
+        if found.value is not None:
+            health[name] = {"value": found.value, "low": found.low, "high": found.high, "num_steps": found.num_groups}
+    return health
