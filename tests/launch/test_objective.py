@@ -57,5 +57,5 @@ def test_the_toys_differ_in_their_objectives_alone(name: str, uses_segments: boo
 def test_pools_are_counted_before_the_run() -> None:
     loaded = load_recipe(TOY)
     facts = source_facts(loaded.recipe.task, loaded.recipe.seed, loaded.base_dir)
-    assert (facts.num_train, facts.num_heldout) == (4000, 400)
+    assert (facts.num_train, facts.num_heldout) == (1600, 400)
     assert facts.fields == {"query", "items", "relevant"}
