@@ -59,7 +59,7 @@ class FreeformTask(StrictModel):
 class SyntheticPools(StrictModel):
     """Made-up queries over pools of items with a hidden relevance; needs no data. The same rows in every run.
 
-    A query is a topic. Each item shows a few topics, and how often it shows the query's is noisy evidence of whether it
+    A query is a topic. Each item has a few topics, and how many of them are the query's is noisy evidence of whether it
     is relevant.
     """
 
@@ -77,9 +77,13 @@ class SyntheticPools(StrictModel):
     """So many of the topics are asked for; default: all. With 1 the query says nothing and the items say it all."""
     topics_per_item: Annotated[int, Field(ge=1, le=8)] = 2
     match_relevant: Annotated[float, Field(ge=0, le=1)] = 0.8
-    """Chance that a topic which a relevant item shows is the query's; otherwise it is any other one."""
+    """Chance that a topic of a relevant item is the query's; otherwise it is any other one."""
     match_other: Annotated[float, Field(ge=0, le=1)] = 0.1
     """The same for an item that is not relevant."""
+    shown: Literal["topics", "matches"] = "topics"
+    """An item's text: its topics, or one number, how many of them are the query's."""
+    order: Literal["shuffled", "by_id"] = "shuffled"
+    """Of the items in a pool. Neither ids nor places say anything of relevance."""
 
     @model_validator(mode="after")
     def _has_others(self) -> Self:

@@ -57,14 +57,16 @@ def _synthetic_pool(source: SyntheticPools, number: int) -> dict[str, str]:
     low, high = source.relevant
     names = [item_name(n) for n in rng.permutation(source.num_ids or source.pool_size)[: source.pool_size].tolist()]
     relevant = set(rng.permutation(names)[: rng.integers(low, high + 1)].tolist())
+    if source.order == "by_id":
+        names.sort()
     items: list[tuple[str, str]] = []
     for name in names:
         matches = rng.random(source.topics_per_item) < (
             source.match_relevant if name in relevant else source.match_other
         )
         others = (topic + rng.integers(1, source.num_topics, source.topics_per_item)) % source.num_topics
-        shown = np.where(matches, topic, others)
-        items.append((name, " ".join(topic_name(int(t)) for t in shown)))
+        topics = " ".join(topic_name(int(t)) for t in np.where(matches, topic, others))
+        items.append((name, topics if source.shown == "topics" else str(matches.sum())))
     return pool_fields(topic_name(topic), items, dict.fromkeys(sorted(relevant), 1.0))
 
 

@@ -4,8 +4,11 @@
 
 Writes the tiny model and its answers (launch/slate_toy.py), teaches the format (`podium sft`), then runs `podium train`
 of each recipe at each seed, one after the other, and prints held-out figures at temperature 1: mean over seeds, and in
-brackets the lowest and the highest. `start` is the common start on the same held-out pools. Runs that DIR holds already
-are read, not repeated. Signals are means over the last third of the steps.
+brackets the lowest and the highest. Malformed answers count as finding nothing. All on the held-out pools of the same
+seeds: `chance` writes the teacher's form without looking, `teacher` is what the warm start was taught, `start` what it
+learned, `ceiling` the best that anybody can do who sees what an item shows. The paired table is over seeds too: what a
+recipe has more than `fgrpo_toy` at the same seed. Runs that DIR holds already are read, not repeated. Signals are means
+over the last third of the steps.
 """
 
 from __future__ import annotations
@@ -15,11 +18,22 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from launch.run_dir import RunDir
+from launch.slate_toy import BLIND, best_answer, middling_answer
+from recipes.load import load_recipe
+from rewards.config import ScorerRewards
+from rewards.scorers import build_scorer
+from rewards.types import Candidate, Prompt
+from rollouts.config import SlateRankTask
+from rollouts.tasks.slate_rank import build_slate_rank
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ("fgrpo_toy", "grpo_joint_toy", "fgrpo_reward_to_go_toy")
@@ -94,9 +108,29 @@ def _set(values: Mapping[str, Any]) -> list[str]:
     return [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
 
 
-def heldout(runs: Sequence[RunDir], figure: str, when: str) -> list[float]:
-    summaries = [json.loads((run.path / "summary.json").read_text()) for run in runs]
-    return [summary["heldout"]["figures"][figure][when] for summary in summaries]
+def heldout(runs: Sequence[RunDir], when: str) -> dict[str, list[float]]:
+    """A value per run."""
+    summaries = [json.loads((run.path / "summary.json").read_text())["heldout"]["figures"] for run in runs]
+    return {row: [summary[figure][when] for summary in summaries] for row, figure in FIGURES.items()}
+
+
+def written(seeds: Sequence[int], answer: Callable[[Prompt, SlateRankTask], str]) -> dict[str, list[float]]:
+    """Figures of answers that no model wrote, to the held-out pools of each seed."""
+    recipe = load_recipe(ROOT / "recipes" / "fgrpo_toy.yaml").recipe
+    assert isinstance(recipe.task, SlateRankTask)
+    assert isinstance(recipe.rewards, ScorerRewards)
+    assert recipe.rewards.scorer is not None
+    score = build_scorer(recipe.rewards.scorer)
+    found: dict[str, list[float]] = {row: [] for row in FIGURES}
+    for seed in seeds:
+        task = build_slate_rank(recipe.task, seed, ROOT)
+        rows: list[Mapping[str, float | None]] = []
+        for prompt in task.heldout:
+            text = answer(prompt, recipe.task)
+            rows.append(score(prompt, Candidate("written", text, parsed=task.parse(prompt, text))).figures)
+        for row, figure in FIGURES.items():
+            found[row].append(mean(value for one in rows if (value := one[figure]) is not None))
+    return found
 
 
 def late_mean(run: RunDir, metric: str) -> float:
@@ -106,8 +140,9 @@ def late_mean(run: RunDir, metric: str) -> float:
     return sum(values) / len(values)
 
 
-def spread(values: Sequence[float]) -> str:
-    return f"{sum(values) / len(values):.3f} [{min(values):.3f}, {max(values):.3f}]"
+def spread(values: npt.ArrayLike) -> str:
+    found = np.asarray(values)
+    return f"{found.mean():.3f} [{found.min():.3f}, {found.max():.3f}]"
 
 
 def print_table(columns: Mapping[str, Mapping[str, str]]) -> None:
@@ -130,12 +165,23 @@ def main() -> None:
     write_toy(out)
     start = (options.start or warm_start(out)).resolve()
     runs = {name: [train(name, seed, start, out, options.settings) for seed in options.seeds] for name in RECIPES}
-    starts = {row: spread(heldout(runs[RECIPES[0]], figure, "before")) for row, figure in FIGURES.items()}
-    after = {
-        name: {row: spread(heldout(of, figure, "after")) for row, figure in FIGURES.items()}
-        for name, of in runs.items()
+    rng = np.random.default_rng(0)
+    after = {name: heldout(of, "after") for name, of in runs.items()}
+    columns = {
+        "chance": written(options.seeds, lambda prompt, task: middling_answer(prompt, task, rng, BLIND)),
+        "teacher": written(options.seeds, lambda prompt, task: middling_answer(prompt, task, rng)),
+        "start": heldout(runs[RECIPES[0]], "before"),
+        **after,
+        "ceiling": written(options.seeds, best_answer),
     }
-    print_table({"start": starts} | after)
+    print_table({name: {row: spread(values) for row, values in column.items()} for name, column in columns.items()})
+    print(f"\nMore than {RECIPES[0]} at the same seed:")
+    print_table(
+        {
+            name: {row: spread(np.subtract(after[name][row], after[RECIPES[0]][row])) for row in FIGURES}
+            for name in RECIPES[1:]
+        }
+    )
     print()
     print_table(
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from recipes.load import load_recipe
 from rewards.errors import UserError
 
 TOY = Path(__file__).parents[2] / "recipes" / "fgrpo_toy.yaml"
-FREEFORM = "task={kind: freeform, source: {kind: jsonl, path: x.jsonl}, heldout: 200}"
+FREEFORM = "task={kind: freeform, source: {kind: jsonl, path: x.jsonl}, heldout: 400}"
 PYTHON = "task={kind: python, target: a:b}"
 TOURNAMENT = "rewards={kind: tournament, judge: {kind: python, target: a:b}}"
 TARGET = "rewards={kind: scorer, scorer: null, target: a:b}"
@@ -49,10 +50,12 @@ def test_the_toys_differ_in_their_objectives_alone(name: str, uses_segments: boo
     assert (objective.uses_segments, objective.slate_sees_rank, objective.advantage) == (uses_segments, sees, "mean")
     same = {"name": "x", "rl": recipe.rl.model_copy(update={"objective": base.rl.objective})}
     assert recipe.model_copy(update=same) == base.model_copy(update={"name": "x"})
+    credit = {"kind": "x", "uses_segments": True, "segment_weights": (1.0, 1.0), "slate_sees_rank": 0.0}
+    assert replace(objective, **credit) == replace(recipe_objective(base), **credit)
 
 
 def test_pools_are_counted_before_the_run() -> None:
     loaded = load_recipe(TOY)
     facts = source_facts(loaded.recipe.task, loaded.recipe.seed, loaded.base_dir)
-    assert (facts.num_train, facts.num_heldout) == (2800, 200)
+    assert (facts.num_train, facts.num_heldout) == (1600, 400)
     assert facts.fields == {"query", "items", "relevant"}

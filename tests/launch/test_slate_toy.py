@@ -3,40 +3,63 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from launch.slate_toy import main, middling_answer
+from launch.slate_toy import BLIND, best_answer, main, middling_answer
 from recipes.load import load_recipe
 from rewards.scorer_config import SlateRankScorer
 from rewards.scorers import build_scorer
-from rewards.types import Candidate
+from rewards.types import Candidate, Prompt
 from rollouts.config import SlateRankTask, SyntheticPools
+from rollouts.tasks.pools import pool_fields
 from rollouts.tasks.slate_rank import build_slate_rank
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "fgrpo_toy.yaml"
 
 
-def test_the_answers_are_well_formed_and_middling() -> None:
-    """Better than chance (a slate of 5 of 20: 0.25), far from the best."""
-    source = SyntheticPools(kind="synthetic", num_prompts=300)
-    config = SlateRankTask(kind="slate_rank", source=source, heldout=0)
-    task = build_slate_rank(config, 0, Path())
-    rng = np.random.default_rng(0)
+def mean_figures(answer: Callable[[Prompt, SlateRankTask], str]) -> dict[str, float]:
+    """Of answers to 300 pools of the recipe's."""
+    task = load_recipe(RECIPE).recipe.task
+    assert isinstance(task, SlateRankTask)
+    source = task.source.model_copy(update={"num_prompts": 300})
+    built = build_slate_rank(task.model_copy(update={"source": source, "heldout": 0}), 0, Path())
     scorer = build_scorer(SlateRankScorer(kind="slate_rank"))
-    figures = []
-    for prompt in task.train:
-        text = middling_answer(prompt, config, rng)
-        figures.append(scorer(prompt, Candidate("r", text, parsed=task.parse(prompt, text))).figures)
-    means = {name: np.mean([one[name] for one in figures]) for name in figures[0]}  # pyright: ignore[reportCallIssue, reportArgumentType]
-    assert means["well_formed"] == 1.0
-    assert 4.5 < means["slate_items"] < 5.5
-    assert 0.6 < means["slate_recall"] < 0.85
-    assert 0.4 < means["recall@3"] < 0.6
-    assert means["rank_drop"] > 0.15
+    rows: list[Mapping[str, float | None]] = []
+    for prompt in built.train:
+        text = answer(prompt, built.config)
+        rows.append(scorer(prompt, Candidate("r", text, parsed=built.parse(prompt, text))).figures)
+    return {name: float(np.mean([row[name] or 0.0 for row in rows])) for name in rows[0]}
+
+
+def test_the_answers_are_well_formed_and_middling() -> None:
+    """Far better than chance (a slate of 5 of 20: 0.25), far from the best."""
+    rng = np.random.default_rng(0)
+    taught = mean_figures(lambda prompt, task: middling_answer(prompt, task, rng))
+    blind = mean_figures(lambda prompt, task: middling_answer(prompt, task, rng, BLIND))
+    best = mean_figures(best_answer)
+    assert taught["well_formed"] == blind["well_formed"] == best["well_formed"] == 1.0
+    assert 4.5 < taught["slate_items"] < 5.5
+    assert (best["slate_items"], best["rank_items"]) == (10, 5)
+    assert blind["slate_recall"] == pytest.approx(0.25, abs=0.04)
+    for name in ("slate_recall", "recall@3", "recall@5", "ndcg@3", "ndcg@5"):
+        assert blind[name] + 0.2 < taught[name] < best[name] - 0.15
+    assert best["recall@5"] < 0.85  # the evidence is noisy: reading it is not knowing
+
+
+def test_what_an_item_shows_is_read_in_both_dresses() -> None:
+    """Four items of two topics each, one of them twice the one that is asked for."""
+    for shown in ("topics", "matches"):
+        source = SyntheticPools(kind="synthetic", num_prompts=2, pool_size=4, relevant=(1, 1), shown=shown)
+        task = SlateRankTask(kind="slate_rank", source=source, max_slate=2, max_rank=2, heldout=0)
+        texts = ("t00 t01", "t01 t01", "t01 t00", "t00 t00") if shown == "topics" else ("1", "2", "1", "0")
+        items = [(f"i{n:02d}", text) for n, text in enumerate(texts)]
+        prompt = Prompt(id="p", text="", fields=pool_fields("t01", items, {"i00": 1.0}))
+        assert best_answer(prompt, task) == "<SLATE> i00 i01</SLATE><RANK> i01 i00</RANK>"
 
 
 def test_every_word_of_the_toy_is_one_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -115,6 +116,27 @@ def test_what_an_item_shows_is_evidence_of_its_relevance() -> None:
             shown[name in relevant] += [topic == row.fields["query"] for topic in text.split()]
     assert sum(shown[True]) / len(shown[True]) == pytest.approx(0.8, abs=0.05)
     assert sum(shown[False]) / len(shown[False]) == pytest.approx(0.1, abs=0.02)
+
+
+def test_an_item_may_show_the_number_of_its_matches_and_pools_their_order() -> None:
+    """Queries and relevance are those of the pools that show topics; places still say nothing of relevance."""
+    source = SyntheticPools(kind="synthetic", num_prompts=400, topics_per_item=4)
+    plain = read_pools(source, Path(), max_items=20)
+    counted = read_pools(source.model_copy(update={"shown": "matches", "order": "by_id"}), Path(), max_items=20)
+    places: list[int] = []
+    evidence: list[tuple[int, bool]] = []
+    for before, after in zip(plain, counted, strict=True):
+        items = dict(json.loads(after.fields["items"]))
+        relevant = json.loads(after.fields["relevant"])
+        assert list(items) == [f"i{n:02d}" for n in range(20)]
+        assert (after.fields["query"], relevant) == (before.fields["query"], json.loads(before.fields["relevant"]))
+        places += [place for place, name in enumerate(items) if name in relevant]
+        evidence += [(int(text), name in relevant) for name, text in items.items()]
+    assert sum(places) / len(places) == pytest.approx(9.5, abs=0.6)
+    mean_matches = [
+        np.mean([count for count, is_relevant in evidence if is_relevant is kind]) for kind in (True, False)
+    ]
+    assert mean_matches == pytest.approx([4 * 0.8, 4 * 0.1], abs=0.1)
 
 
 def test_prompts_show_the_pool_and_hide_the_relevance(tmp_path: Path) -> None:
