@@ -20,9 +20,9 @@ from functools import partial
 from typing import Any
 
 from rewards.alarms import JudgeAlarm, judge_warnings
-from rewards.errors import RunStopped
+from rewards.errors import BatchRejected, RunStopped
 from rewards.types import GroupScore, GroupSink
-from rl.alarms import check_gap
+from rl.alarms import check_gap, learning
 from rl.clock import Clock
 from rl.config import EvaluationConfig, RLConfig
 from rl.dynamic_sampling import refill_metrics
@@ -190,12 +190,20 @@ class Trainer:
             self._asleep = True
         batch = await shape_batch(batch, scores, build, objective=self.objective, learner=self.learner)
         metrics |= batch.metrics
-        learned = await self.learner.step(batch.groups)
-        if self.rl.staleness:
-            # Engine and learner differ by what was learned since; `_probe` looks at equal weights.
-            learned = {name.replace("sync/", "stale/", 1): value for name, value in learned.items()}
-            learned["stale/mean_versions"] = sampled.mean_staleness(step)
-        check_gap(learned, self.rl.max_logprob_gap, step)
+        try:
+            with learning(step):
+                learned = await self.learner.step(batch.groups)
+            if self.rl.staleness:
+                # Engine and learner differ by what was learned since; `_probe` looks at equal weights.
+                learned = {name.replace("sync/", "stale/", 1): value for name, value in learned.items()}
+                learned["stale/mean_versions"] = sampled.mean_staleness(step)
+            check_gap(learned, self.rl.max_logprob_gap, step)
+        except BatchRejected:
+            kept_as = self.store.reject_groups(step)
+            self.events.handle(
+                Note("warning", f"step {step}: a resumed run samples it again; its groups are {kept_as}")
+            )
+            raise
         return metrics | learned | {"rl/skipped": 0.0}
 
     def _reason_to_skip(self, batch: TrainBatch) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rewards.alarms import JudgeAlarm
-from rewards.errors import RunStopped
+from rewards.errors import BatchRejected, RunStopped
 from rl.alarms import check_gap, check_versions
 from rl.config import CheckpointConfig
 from rl.events import Note, PhaseStarted, RunDone, StepDone
@@ -285,8 +285,23 @@ async def test_a_gap_between_learner_and_engines_stops_the_run_before_a_sync_or_
     with pytest.raises(RunStopped, match=r"step 1: .*max_logprob_gap = 0\.2") as caught:
         await run.trainer().run()
     assert "\n" not in str(caught.value)
-    assert run.log[-1] == "learn"
-    assert run.learner.saved == {}
+    assert run.log[-2:] == ["learn", "reject groups 1"]
+    assert run.learner.saved == run.store.groups == {}
+    assert notes(run) == [("warning", "step 1: a resumed run samples it again; its groups are elsewhere")]
+
+
+async def test_a_batch_that_broke_the_loss_is_not_kept_but_one_whose_learner_died_is() -> None:
+    for error, kept in ((BatchRejected("the loss is nan"), []), (RunStopped("learner rank 0 died"), [1])):
+        run = FakeRun()
+
+        async def step(groups: Any, *, error: RunStopped = error) -> Any:
+            raise error
+
+        run.learner.step = step  # type: ignore[method-assign]
+        with pytest.raises(RunStopped, match=f"^step 1: {error}" if isinstance(error, BatchRejected) else str(error)):
+            await run.trainer().run()
+        assert sorted(run.store.groups) == kept
+        assert run.learner.saved == {}
 
 
 @pytest.mark.parametrize(
