@@ -44,6 +44,7 @@ from rewards.health import judge_health, length_correlation
 from rewards.ledger import spending
 from rewards.match_rows import match_rows
 from rewards.scoring import ScorerSink
+from rewards.together import all_or_none
 from rewards.types import GroupScore, GroupSink
 from rl.checkpoint import export_checkpoint
 from rl.events import Note
@@ -170,13 +171,14 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
 
         async def work() -> None:
             nonlocal trainer
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(pool.start())
-                tasks.create_task(
+            await all_or_none(
+                [
+                    pool.start(),
                     learner.start(
                         str(model), objective=objective, temperature=recipe.rollouts.temperature, seed=recipe.seed
-                    )
-                )
+                    ),
+                ]
+            )
             sink = make_sink(
                 recipe.rewards,
                 judge,
