@@ -58,7 +58,9 @@ async def test_it_is_quiet_while_there_are_signs_of_life(tmp_path: Path) -> None
         await bench.dog.look()
         bench.dog.handle(Progress("sample", 1, 8, "rollouts"))
     assert not (tmp_path / "stacks").exists()
-    assert len([event for event in bench.sink.seen if not isinstance(event, Waiting)]) == 4  # events go on to whoever listens
+    assert (
+        len([event for event in bench.sink.seen if not isinstance(event, Waiting)]) == 4
+    )  # events go on to whoever listens
 
 
 async def test_a_stuck_phase_is_named_with_what_it_waits_for_and_stops_the_run(tmp_path: Path) -> None:
