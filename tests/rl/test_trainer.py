@@ -183,6 +183,59 @@ async def test_a_stop_while_learning_finishes_the_step_and_saves_it() -> None:
     assert sorted(steps_done(run)) == [1, 2]
 
 
+@pytest.mark.parametrize("when", ["learn", "heldout1", "heldout2"])
+async def test_a_stop_does_not_wait_for_an_evaluation(when: str) -> None:
+    """Asked to stop before one begins, in the middle of one, and in that of the last step, which is made up for."""
+    run = FakeRun()
+    trainer = run.trainer(evaluation=EVALUATION.model_copy(update={"every": 1}))
+    sampled, learned = run.engines.sample, run.learner.step
+
+    async def sample(requests: Any, sink: Any = None) -> Any:
+        if requests[0].key.group_id.startswith(f"{when}-"):
+            assert trainer.request_stop()
+            await asyncio.sleep(60)
+        return await sampled(requests, sink)
+
+    async def step(groups: Any) -> Any:
+        if when == "learn":
+            assert trainer.request_stop()
+        return await learned(groups)
+
+    run.engines.sample, run.learner.step = sample, step  # type: ignore[method-assign]
+    with pytest.raises(asyncio.CancelledError):
+        await trainer.run()
+    last = 2 if when == "heldout2" else 1
+    assert sorted(steps_done(run)) == list(range(1, last + 1))
+    assert "heldout/win_rate" not in steps_done(run)[last].metrics
+    assert f"save checkpoint {last}" in run.log
+    assert notes(run) == [("warning", f"step {last}: not evaluated, the run was asked to stop")]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run.engines.sample, run.learner.step = sampled, learned  # type: ignore[method-assign]
+    again = run.trainer()
+    again.restore(run.learner.saved[str(last)])
+    assert (await again.run())["heldout"]["win_rate"] == 1.0
+
+
+async def test_a_second_signal_ends_an_evaluation_and_with_it_the_run() -> None:
+    run = FakeRun()
+    trainer = run.trainer(evaluation=EVALUATION.model_copy(update={"every": 1}))
+    sampled = run.engines.sample
+
+    async def sample(requests: Any, sink: Any = None) -> Any:
+        if requests[0].key.group_id.startswith("heldout1-"):
+            assert trainer.request_stop()
+            running.cancel()
+            await asyncio.sleep(60)
+        return await sampled(requests, sink)
+
+    run.engines.sample = sample  # type: ignore[method-assign]
+    running = asyncio.create_task(trainer.run())
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert run.learner.saved == {}
+
+
 async def test_a_checkpoint_that_is_there_is_not_written_again_and_step_0_is_never_saved() -> None:
     for at_step, saved in ((1, []), (2, ["save checkpoint 1"])):
         run = FakeRun()
