@@ -286,16 +286,27 @@ def simulate(
 def pairs(
     run: RunFolder,
     every: Annotated[bool, typer.Option("--all", help="All pairs of a group, not only its best and worst.")] = False,
-    min_margin: Annotated[float, typer.Option(min=0.0, help="Leave out pairs whose rewards differ by less.")] = 0.0,
+    matches: Annotated[
+        bool, typer.Option("--matches", help="The pairs that the judge compared, by its own word instead of rewards.")
+    ] = False,
+    min_margin: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="Leave out pairs whose rewards differ by less, or whose better answer leads by less."
+        ),
+    ] = 0.0,
 ) -> None:
     """Print RUN's groups as preference pairs, one JSON object a line, for DPO-style training elsewhere."""
     import json
 
     _must_be_run(run)
-    from launch.pairs import run_pairs
+    if every and matches:
+        raise UserError("podium pairs: --all are pairs by reward, --matches those of the judge; give one of the two")
+    from launch.pairs import Which, run_pairs
     from launch.run_dir import RunDir
 
-    for row in run_pairs(RunDir.open(run), which="all" if every else "best_worst", min_margin=min_margin):
+    which: Which = "matches" if matches else "all" if every else "best_worst"
+    for row in run_pairs(RunDir.open(run), which=which, min_margin=min_margin):
         typer.echo(json.dumps(row))
 
 

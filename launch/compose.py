@@ -44,6 +44,7 @@ from rewards.budget import Spend
 from rewards.config import TournamentRewards
 from rewards.errors import UserError
 from rewards.scoring import ScorerSink
+from rewards.together import all_or_none
 from rl.checkpoint import export_checkpoint
 from rl.events import Note
 from rl.ranks import LearnerRanks
@@ -171,13 +172,14 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
 
         async def work() -> None:
             nonlocal trainer
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(pool.start())
-                tasks.create_task(
+            await all_or_none(
+                [
+                    pool.start(),
                     learner.start(
                         str(model), objective=objective, temperature=recipe.rollouts.temperature, seed=recipe.seed
-                    )
-                )
+                    ),
+                ]
+            )
             sink: Arena | ScorerSink | AuditedSink = make_sink(
                 judged_rewards(recipe),
                 judge,

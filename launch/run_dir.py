@@ -1,7 +1,7 @@
 """A run on disk: `runs/<name>-<time>/` and everything in it. Other code asks for steps, never for paths' spelling.
 
 recipe.json  provenance.json            written once, at the start
-groups/step_000012.parquet              before the step is learned from
+groups/step_000012.parquet              before the step is learned from; .rejected.parquet where that went wrong
 matches/step_000012.parquet             the match log; audits/ likewise: what a second judge said of some of its pairs
 evaluation/start.parquet  evaluation/step_000012.parquet
 checkpoints/step_12/                    a folder under this name is complete: its writer renames it into place
@@ -170,6 +170,12 @@ class RunDir:
 
     def has_groups(self, step: int) -> bool:
         return self._table("groups", step).exists()
+
+    def reject_groups(self, step: int) -> str:
+        """Set the step's groups aside: it has none from here on. Returns where they lie, for whoever asks why."""
+        kept_as = self._table("groups", step).with_suffix(".rejected.parquet")
+        self._table("groups", step).rename(kept_as)
+        return str(kept_as.relative_to(self.path))
 
     def save_matches(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """One row per judge call, as `rewards/match_rows.py` makes them."""

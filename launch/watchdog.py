@@ -2,10 +2,15 @@
 
 trainer --events--> Watchdog.handle   any event of a phase is a sign of life
                         ^
-watch() looks every few seconds; past the deadline: stacks of driver, engines and ranks -> RUN/stacks/*.txt
+watch() looks every few seconds; after a while without one: tells the display what the phase waits for
+                        |
+past the deadline: stacks of driver, engines and ranks -> RUN/stacks/*.txt
                         |
                         +-- action `retry`, sampling or evaluating: kill the engines, the pool replaces them
                         +-- otherwise RunStopped: the run ends with one line and can be resumed
+
+A driver that is busy itself (a judge, a parser or a file system that does not come back) cannot look: the kernel's
+alarm (launch/loop_guard.py) goes off in its stead.
 """
 
 from __future__ import annotations
@@ -17,13 +22,16 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+from launch.loop_guard import loop_guard, place_of
 from recipes.schema import WatchdogConfig
 from rewards.errors import RunStopped
-from rl.events import Event, EventSink, Note, PhaseStarted
+from rl.events import Event, EventSink, Note, Phase, PhaseStarted, Waiting
 
 LOOK_EVERY_S = 2.0
+QUIET_S = 10.0
 DUMP_TIMEOUT_S = 30.0
 NUM_NAMED = 3
 
@@ -54,9 +62,11 @@ class Watchdog:
         self._config, self._sink, self._run = config, sink, run
         self._processes, self._waiting, self._kill_engines = processes, waiting, kill_engines
         self._starting, self._clock = starting, clock
-        self._step, self._phase = 0, "start"
+        self._step = 0
+        self._phase: Phase = "start"
         self._last_sign = clock()
         self._num_dumps = 0
+        self._blocked: RunStopped | None = None
 
     def handle(self, event: Event) -> None:
         self._last_sign = self._clock()
@@ -73,44 +83,64 @@ class Watchdog:
         Raises:
             RunStopped: a phase is stuck.
         """
-        while True:
-            await asyncio.sleep(min(LOOK_EVERY_S, self._deadline_s() / 4))
-            await self.look()
+        with loop_guard(self._deadline_s, self._on_blocked):
+            while self._blocked is None:
+                await asyncio.sleep(min(LOOK_EVERY_S, self._deadline_s() / 4))
+                await self.look()
+            raise self._blocked  # again, for what keeps the loop may have swallowed it
 
     async def look(self) -> None:
         """One look at the clock. Raises RunStopped, or retries, if the phase is past its deadline."""
         silent_s = self._clock() - self._last_sign
         if silent_s < self._deadline_s():
+            if silent_s >= QUIET_S:
+                self._sink.handle(Waiting(self._phase, silent_s, self._names()))
             return
         folder = self._new_folder()
-        with (folder / "driver.txt").open("w") as file:
-            for task in asyncio.all_tasks():  # a thread's stack says nothing of coroutines that wait
-                task.print_stack(file=file)
-            faulthandler.dump_traceback(file, all_threads=True)
+        self._dump_driver(folder)
         await asyncio.to_thread(self._dump_processes, folder)
-        what = f"step {self._step}, phase {self._phase}: no sign of life for {silent_s:.0f} s{self._waits_for()}"
+        names = self._names()
+        waits_for = f", waiting for {names}" if names else ""
+        what = f"step {self._step}, phase {self._phase}: no sign of life for {silent_s:.0f} s{waits_for}"
         if self._config.action == "retry" and self._phase in ("sample", "evaluate") and not self._starting():
             self.handle(Note("warning", f"{what}; engines are killed and replaced, stacks are in {folder}"))
             self._kill_engines()
             return
         raise RunStopped(f"{what}; stacks are in {folder}. Resume the run, or raise launch.watchdog.deadline_s")
 
+    def _on_blocked(self, frame: FrameType | None, blocked_s: float) -> None:
+        """Raises RunStopped in the code that keeps the driver from everything else."""
+        folder = self._new_folder()
+        self._dump_driver(folder)
+        self._dump_processes(folder)
+        self._blocked = RunStopped(
+            f"step {self._step}, phase {self._phase}: the driver has been busy for {blocked_s:.0f} s in "
+            f"{place_of(frame)} and does nothing else; stacks are in {folder}. Resume the run, or raise "
+            "launch.watchdog.deadline_s"
+        )
+        raise self._blocked
+
     def _deadline_s(self) -> float:
         own = getattr(self._config.phases, "start" if self._starting() else self._phase)
         return self._config.deadline_s if own is None else own
 
-    def _waits_for(self) -> str:
+    def _names(self) -> str:
+        """What the phase waits for, the first few by name."""
         names = list(self._waiting())
-        if not names:
-            return ""
         more = f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
-        return f", waiting for {', '.join(names[:NUM_NAMED])}{more}"
+        return ", ".join(names[:NUM_NAMED]) + more
 
     def _new_folder(self) -> Path:
         self._num_dumps += 1
         folder = self._run / "stacks" / f"step_{self._step}-{self._phase}-{self._num_dumps}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def _dump_driver(self, folder: Path) -> None:
+        with (folder / "driver.txt").open("w") as file:
+            for task in asyncio.all_tasks():  # a thread's stack says nothing of coroutines that wait
+                task.print_stack(file=file)
+            faulthandler.dump_traceback(file, all_threads=True)
 
     def _dump_processes(self, folder: Path) -> None:
         for name, pid in self._processes().items():

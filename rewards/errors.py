@@ -3,6 +3,7 @@
     PodiumError            anything podium raises on purpose
     ├── UserError          bad input; one clear line that names file, key and cure; exit code 2
     ├── RunStopped         the run cannot go on and says why; it can be resumed; exit code 1
+    │   └── BatchRejected  ... because of what this step sampled: a resumed run samples it again
     └── JudgeFailure       one judge call gave no verdict; the arena retries, then logs a missing verdict
 
 Everything else that reaches the surface is a bug and keeps its traceback.
@@ -21,6 +22,10 @@ class UserError(PodiumError):
 
 class RunStopped(PodiumError):
     """A run stopped itself before it could do harm. The message says why and how to go on. Exit code 1."""
+
+
+class BatchRejected(RunStopped):
+    """The step's groups must not be learned from, now or by a resumed run: the same would come of them again."""
 
 
 class JudgeFailure(PodiumError):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from rewards.errors import RunStopped
+from rewards.errors import BatchRejected, RunStopped
 from rollouts.types import Group
 
 
@@ -29,15 +30,25 @@ def check_versions(groups: Sequence[Group], *, expected: int, staleness: int = 0
                 )
 
 
+@contextmanager
+def learning(step: int) -> Iterator[None]:
+    """What the learner refuses is told with the step that it belongs to: the learner counts updates, not steps."""
+    try:
+        yield
+    except BatchRejected as error:
+        raise BatchRejected(f"step {step}: {error}") from error
+
+
 def check_gap(metrics: Mapping[str, float], limit: float, step: int) -> None:
     """The engines must assign the sampled tokens the probabilities that the learner does.
 
     Raises:
-        RunStopped: the mean gap is over the limit or not finite, so engines and learner hold different weights.
+        BatchRejected: the mean gap is over the limit or not finite, so engines and learner hold different weights.
     """
     gap = metrics.get("sync/logprob_gap", 0.0)
     if not math.isfinite(gap) or gap > limit:
-        raise RunStopped(
-            f"step {step}: learner and engines differ by {gap:.3f} nats per sampled token, more than "
-            f"rl.max_logprob_gap = {limit}: the engines do not hold the learner's weights; nothing was saved"
+        raise BatchRejected(
+            f"step {step}: learner and engines differ by {gap:.3g} nats per sampled token, more than "
+            f"rl.max_logprob_gap = {limit}: the engines do not hold the learner's weights; nothing was saved; "
+            "resume from the last checkpoint, whose weights the engines get"
         )

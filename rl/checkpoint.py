@@ -31,6 +31,7 @@ from rl.start_model import MODEL
 MANIFEST = "manifest.json"
 STATE = "state.json"
 PACKAGES = ("torch", "deepspeed", "transformers")
+CURE = "delete this folder, then a resumed run goes on from the one before"
 
 
 def begin(path: Path) -> Path:
@@ -83,15 +84,13 @@ def verify(path: Path) -> dict[str, Any]:
         manifest = json.loads((path / MANIFEST).read_text())
         files: dict[str, dict[str, Any]] = manifest["files"]
     except (OSError, ValueError, KeyError) as error:
-        raise RunStopped(
-            f"checkpoint {path} is damaged: {MANIFEST} cannot be read; resume from an older one"
-        ) from error
+        raise RunStopped(f"checkpoint {path} is damaged: {MANIFEST} cannot be read; {CURE}") from error
     for name, expected in files.items():
         file = path / name
         if not file.is_file():
-            raise RunStopped(f"checkpoint {path} is damaged: {name} is missing; resume from an older one")
+            raise RunStopped(f"checkpoint {path} is damaged: {name} is missing; {CURE}")
         if file.stat().st_size != expected["bytes"] or _fingerprint(file) != expected:
-            raise RunStopped(f"checkpoint {path} is damaged: {name} is not what was written; resume from an older one")
+            raise RunStopped(f"checkpoint {path} is damaged: {name} is not what was written; {CURE}")
     return manifest
 
 

@@ -76,6 +76,15 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nothing has happened in a phase for a while. `on` names the rollouts or matches that are out, if any are."""
+
+    phase: Phase
+    silent_s: float
+    on: str
+
+
+@dataclass(frozen=True, slots=True)
 class StepDone:
     """A step is complete: its weights are on the engines. Metrics are plain numbers; what is not known is absent."""
 
@@ -98,7 +107,7 @@ class RunDone:
     summary: Mapping[str, Any]
 
 
-Event = PhaseStarted | Progress | StepDone | Note | RunDone
+Event = PhaseStarted | Progress | Waiting | StepDone | Note | RunDone
 
 
 class EventSink(Protocol):

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rewards.errors import RunStopped
+from rewards.errors import BatchRejected
 from rl.batching import MicroBatch, build_micro_batches, split_updates, teaching_rollouts
 from rl.config import RLConfig
 from rl.disco import disco_pass
@@ -119,7 +119,7 @@ class Learner:
         before the first update.
 
         Raises:
-            RunStopped: the loss or the gradient is not finite; the weights are as they were before that update.
+            BatchRejected: the loss or the gradient is not finite; the weights are as they were before that update.
         """
         lr = lr_at(self.num_steps_done + 1, self.config.optimizer, self.config.num_steps)
         for group in self._basic_optimizer.param_groups:
@@ -160,12 +160,12 @@ class Learner:
         metrics = merge(part for rank_parts, _, _ in gathered for part in rank_parts)
         losses = {key: metrics[key].result or 0.0 for key in ("rl/loss", "rl/policy_loss")}
         if not math.isfinite(losses["rl/loss"]):
-            raise RunStopped(self._stopped(f"the loss is {losses['rl/loss']}"))
+            raise BatchRejected(self._stopped(f"the loss is {losses['rl/loss']}"))
         started = time.perf_counter()
         self._engine.step()
         norm = self._grad_norm if self.config.learner.zero_stage == 0 else float(self._engine.get_global_grad_norm())
         if not math.isfinite(norm):  # DeepSpeed has left the weights alone
-            raise RunStopped(self._stopped("the gradient is not finite"))
+            raise BatchRejected(self._stopped("the gradient is not finite"))
         per_update = losses | {"rl/grad_norm": norm}
         return (
             metrics
@@ -196,7 +196,7 @@ class Learner:
 
     def _stopped(self, what: str) -> str:
         return (
-            f"step {self.num_steps_done + 1}: {what}; weights were not changed and nothing was saved. "
+            f"{what}; weights were not changed and nothing was saved. "
             "Look for extreme advantages or a learning rate that is too high, then resume from the last checkpoint"
         )
 
@@ -271,7 +271,7 @@ class Learner:
         norm = torch.nn.utils.clip_grad_norm_(self._policy.parameters(), self.config.optimizer.max_grad_norm)
         self._grad_norm = float(norm)
         if not math.isfinite(self._grad_norm):
-            raise RunStopped(self._stopped("the gradient is not finite"))
+            raise BatchRejected(self._stopped("the gradient is not finite"))
 
     def _join(self, master_addr: str, master_port: int) -> None:
         """Meet the other ranks."""

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from rl.alarms import learning
 from rl.events import EventSink, Note, Progress, RunDone, StepDone
 from rl.phases import PhaseClock
 from rl.sft import HeldoutLoss, heldout_loss
@@ -80,7 +81,8 @@ class SFTTrainer:
         self._in_steps = True
         for step in range(self.first_step, self.num_steps + 1):
             self.clock.enter("learn", step)
-            metrics = _named(await self.learner.step(self.groups_of(step)))
+            with learning(step):
+                metrics = _named(await self.learner.step(self.groups_of(step)))
             if self.heldout and self._due(step, self.config.evaluate_every):
                 self._after = await self._evaluate(step)
                 metrics |= {"sft/heldout_loss": self._after.loss, "sft/heldout_perplexity": self._after.perplexity}

@@ -20,14 +20,15 @@ from functools import partial
 from typing import Any
 
 from rewards.alarms import JudgeAlarm, judge_warnings
-from rewards.errors import RunStopped
+from rewards.errors import BatchRejected, RunStopped
 from rewards.types import GroupScore, GroupSink
-from rl.alarms import check_gap
+from rl.alarms import check_gap, learning
 from rl.clock import Clock
 from rl.config import EvaluationConfig, RLConfig
 from rl.dynamic_sampling import refill_metrics
 from rl.evaluator import Evaluator, OpenAudit
 from rl.events import EventSink, Note, RunDone, StepDone
+from rl.heldout import Games
 from rl.objectives import Objective
 from rl.probe import probe, probe_requests
 from rl.sampling_ahead import SamplingAhead
@@ -78,6 +79,7 @@ class Trainer:
     _saved_step: int = field(default=0, init=False)
     _in_steps: bool = field(default=False, init=False)
     _stopping: bool = field(default=False, init=False)
+    _evaluation: asyncio.Task[Games] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._clock = Clock(self.events)
@@ -128,7 +130,9 @@ class Trainer:
         self._report(step, batch, metrics)
 
     def request_stop(self) -> bool:
-        """End the run in good order: sampling is broken off, a step that is being learned is finished; both are saved.
+        """End the run in good order, and soon: a step that is being learned is finished, and the last step is saved.
+
+        Sampling and evaluation are broken off.
 
         Returns:
             False before the first and after the last step, where there is nothing to save: cancel the run instead.
@@ -137,6 +141,8 @@ class Trainer:
             return False
         self._stopping = True
         self._sampling.cancel()
+        if self._evaluation is not None:
+            self._evaluation.cancel()
         return True
 
     def restore(self, extra: Mapping[str, Any]) -> None:
@@ -192,12 +198,20 @@ class Trainer:
             self._asleep = True
         batch = await shape_batch(batch, scores, build, objective=self.objective, learner=self.learner)
         metrics |= batch.metrics
-        learned = await self.learner.step(batch.groups)
-        if self.rl.staleness:
-            # Engine and learner differ by what was learned since; `_probe` looks at equal weights.
-            learned = {name.replace("sync/", "stale/", 1): value for name, value in learned.items()}
-            learned["stale/mean_versions"] = sampled.mean_staleness(step)
-        check_gap(learned, self.rl.max_logprob_gap, step)
+        try:
+            with learning(step):
+                learned = await self.learner.step(batch.groups)
+            if self.rl.staleness:
+                # Engine and learner differ by what was learned since; `_probe` looks at equal weights.
+                learned = {name.replace("sync/", "stale/", 1): value for name, value in learned.items()}
+                learned["stale/mean_versions"] = sampled.mean_staleness(step)
+            check_gap(learned, self.rl.max_logprob_gap, step)
+        except BatchRejected:
+            kept_as = self.store.reject_groups(step)
+            self.events.handle(
+                Note("warning", f"step {step}: a resumed run samples it again; its groups are {kept_as}")
+            )
+            raise
         return metrics | learned | {"rl/skipped": 0.0}
 
     def _reason_to_skip(self, batch: TrainBatch) -> str | None:
@@ -242,10 +256,21 @@ class Trainer:
     async def _evaluate(self, step: int) -> dict[str, float]:
         if not self._evaluator.is_due(step, last_step=self.rl.num_steps):
             return {}
-        self._clock.enter("evaluate", step)
-        games = await self._evaluator.evaluate(step)
-        self._judge_calls += games.num_calls
-        return games.metrics
+        if not self._stopping:
+            self._clock.enter("evaluate", step)
+            self._evaluation = asyncio.create_task(self._evaluator.evaluate(step), name=f"evaluation of step {step}")
+            try:
+                games = await self._evaluation
+            except asyncio.CancelledError:
+                if not self._stopping or _is_cancelled():
+                    raise
+            else:
+                self._judge_calls += games.num_calls
+                return games.metrics
+            finally:
+                self._evaluation = None
+        self.events.handle(Note("warning", f"step {step}: not evaluated, the run was asked to stop"))
+        return {}
 
     async def _save(self, step: int, *, asked: bool = False) -> None:
         """A checkpoint where one is due or `asked` for; one that is there already is not written again."""
@@ -297,3 +322,9 @@ class Trainer:
         self.store.save_summary(summary)
         self.events.handle(RunDone(summary))
         return summary
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled the running task itself, and not only what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -25,6 +25,7 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from rewards.together import all_or_none
 from rewards.types import GroupKey, GroupSink, ParsedAnswer, Prompt
 from rollouts.engine import EngineSpec, SampledAnswer
 from rollouts.engine_slot import EngineSlot, Renew, cause_of_death
@@ -162,11 +163,9 @@ class EnginePool:
         """Sample all groups; finished rollouts go to the sink at once.
 
         Raises:
-            RunStopped: engines died too often.
+            RunStopped: engines died too often, or the judge's budget is spent.
         """
-        async with asyncio.TaskGroup() as tasks:
-            groups = [tasks.create_task(self._sample_group(request, sink)) for request in requests]
-        return [group.result() for group in groups]
+        return await all_or_none(self._sample_group(request, sink) for request in requests)
 
     async def _sample_group(self, request: GroupRequest, sink: GroupSink | None) -> Group:
         engine = min(range(len(self.slots)), key=lambda index: (self._outstanding[index], index))
@@ -175,11 +174,9 @@ class EnginePool:
             if sink is not None:
                 await sink.open(request.key, request.prompt, len(request.seeds))
             prompt_ref = ray.put(request.prompt_token_ids)
-            async with asyncio.TaskGroup() as tasks:
-                rollouts = [
-                    tasks.create_task(self._sample_rollout(engine, request, prompt_ref, index, sink))
-                    for index in range(len(request.seeds))
-                ]
+            rollouts = await all_or_none(
+                self._sample_rollout(engine, request, prompt_ref, index, sink) for index in range(len(request.seeds))
+            )
             if sink is not None:
                 await sink.close(request.key)
         finally:
@@ -188,7 +185,7 @@ class EnginePool:
             key=request.key,
             prompt=request.prompt,
             prompt_token_ids=request.prompt_token_ids,
-            rollouts=tuple(rollout.result() for rollout in rollouts),
+            rollouts=tuple(rollouts),
         )
 
     async def _sample_rollout(

@@ -15,8 +15,8 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from launch.tracking.status import Status, duration_text, figures_text, heldout_text, progress_text
-from rl.events import Event, EventSink, Note, PhaseStarted, Progress, StepDone
+from launch.tracking.status import Status, duration_text, figures_text, heldout_text, progress_text, waiting_text
+from rl.events import Event, EventSink, Note, PhaseStarted, Progress, StepDone, Waiting
 
 QUIET_S = 30.0
 """A plain log gets a sign of life after so many seconds without a line."""
@@ -58,6 +58,8 @@ class LiveDisplay:
         if status.phase:
             doing = f"{status.phase}, {duration_text(time.monotonic() - status.phase_start_s)}"
             rows.add_row("phase", f"{doing} · {progress_text(status.progress)}" if status.progress else doing)
+        if status.waiting:
+            rows.add_row("", f"[yellow]{escape(waiting_text(status.waiting))}[/]")
         if figures := figures_text(status.metrics):
             rows.add_row(f"after step {status.done}", figures)
         if heldout := heldout_text(status.heldout):
@@ -88,6 +90,8 @@ class PlainDisplay:
                 self._line(f"step {step}/{status.num_steps}: {phase}")
             case Progress() if self._clock() - self._last_line_s >= QUIET_S:
                 self._line(f"step {status.step}/{status.num_steps}: {event.phase}, {progress_text(event)}")
+            case Waiting() if self._clock() - self._last_line_s >= QUIET_S:
+                self._line(f"step {status.step}/{status.num_steps}: {event.phase}, {waiting_text(event)}")
 
     def close(self) -> None:
         pass

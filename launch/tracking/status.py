@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from rl.events import Event, PhaseStarted, Progress, RunDone, StepDone
+from rl.events import Event, PhaseStarted, Progress, RunDone, StepDone, Waiting
 
 FIGURES = (
     ("reward", "reward/mean", ".3f"),
@@ -34,6 +34,7 @@ class Status:
     phase: str = ""
     phase_start_s: float = 0.0
     progress: Progress | None = None
+    waiting: Waiting | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     heldout: Mapping[str, float] = field(default_factory=dict)
     heldout_step: int | None = None
@@ -44,9 +45,11 @@ class Status:
         """The status once `event` has happened."""
         match event:
             case PhaseStarted(step=step, phase=phase, time_s=time_s):
-                return replace(self, step=step, phase=phase, phase_start_s=time_s, progress=None)
+                return replace(self, step=step, phase=phase, phase_start_s=time_s, progress=None, waiting=None)
             case Progress():
-                return replace(self, progress=event)
+                return replace(self, progress=event, waiting=None)
+            case Waiting():
+                return replace(self, waiting=event)
             case StepDone(step=step, metrics=metrics):
                 later = replace(self, step=step, done=step, metrics=metrics)
                 if "time/step_s" in metrics:
@@ -54,7 +57,7 @@ class Status:
                 heldout = {key: value for key, value in metrics.items() if key.startswith("heldout/")}
                 return replace(later, heldout=heldout, heldout_step=step) if "heldout/win_rate" in heldout else later
             case RunDone():
-                return replace(self, finished=True, phase="", progress=None)
+                return replace(self, finished=True, phase="", progress=None, waiting=None)
         return self
 
     @property
@@ -85,6 +88,11 @@ def progress_text(progress: Progress) -> str:
     amount = f"{progress.done}/{progress.total}" if progress.total is not None else str(progress.done)
     rates = [f"{rate:.0f} {name}/s" for name, rate in progress.rates.items()]
     return " · ".join([f"{amount} {progress.unit}", *rates])
+
+
+def waiting_text(waiting: Waiting) -> str:
+    """`nothing for 42 s, waiting for rollout step3-0#0/2`."""
+    return f"nothing for {duration_text(waiting.silent_s)}" + (f", waiting for {waiting.on}" if waiting.on else "")
 
 
 def duration_text(seconds: float) -> str:

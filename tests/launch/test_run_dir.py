@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launch import atomic
+from launch import atomic, tables
 from launch.group_rows import groups_to_table, table_to_groups
 from launch.run_dir import RunDir
 from rewards.errors import RunStopped, UserError
@@ -356,6 +356,20 @@ def test_a_write_that_fails_midway_leaves_no_row(run: RunDir, monkeypatch: pytes
 def test_numbers_that_are_no_json_stay_readable(run: RunDir) -> None:
     run.append_metrics(1, {"rl/loss": float("nan")})
     assert np.isnan(run.metrics()[0]["rl/loss"])
+
+
+def test_rejected_groups_are_none_and_can_still_be_read(run: RunDir) -> None:
+    saved = group([[-1.0]])
+    run.save_groups(1, [saved], [score([0.1])])
+    for again in (False, True):
+        kept_as = run.reject_groups(1)
+        assert kept_as == "groups/step_000001.rejected.parquet"
+        assert not run.has_groups(1)
+        assert run.steps("groups") == []
+        (read,), _ = table_to_groups(tables.read(run.path / kept_as))
+        assert read.key == saved.key
+        if not again:
+            run.save_groups(1, [saved], [score([0.1])])
 
 
 def test_replacing_groups_replaces_the_whole_file(run: RunDir) -> None:

@@ -14,10 +14,10 @@ from launch.run_dir import RunDir
 from launch.tracking.display import LiveDisplay, PlainDisplay, make_display
 from launch.tracking.fanout import Fanout
 from launch.tracking.jsonl import MetricsFile
-from launch.tracking.status import Status, duration_text
+from launch.tracking.status import Status, duration_text, waiting_text
 from launch.tracking.wandb_sink import WandbSink
 from recipes.schema import WandbConfig
-from rl.events import Event, Note, PhaseStarted, Progress, RunDone, StepDone
+from rl.events import Event, Note, PhaseStarted, Progress, RunDone, StepDone, Waiting
 
 METRICS = {"reward/mean": 0.5031, "reward/reliability": 0.617, "sync/logprob_gap": 0.0341, "time/step_s": 20.0}
 HELDOUT = {"heldout/win_rate": 0.714, "heldout/ci95_low": 0.641, "heldout/ci95_high": 0.78}
@@ -137,6 +137,23 @@ def test_progress_never_floods_a_log() -> None:
     ]
 
 
+def test_a_quiet_phase_says_what_it_waits_for_until_something_comes() -> None:
+    display, out, clock = plain()
+    display.handle(PhaseStarted(1, "evaluate", 0.0))
+    for clock.now in (10.0, 29.0, 30.0, 32.0, 61.0):
+        display.handle(Waiting("sample", clock.now, "rollout step1-0#0/2"))
+    display.handle(Waiting("learn", 62.0, ""))
+    assert lines(out)[1:] == [
+        "step 1/4: sample, nothing for 30 s, waiting for rollout step1-0#0/2",
+        "step 1/4: sample, nothing for 1 min 1 s, waiting for rollout step1-0#0/2",
+    ]
+    quiet = Status(4).after(Waiting("learn", 62.0, ""))
+    assert quiet.waiting is not None
+    assert waiting_text(quiet.waiting) == "nothing for 1 min 2 s"
+    for event in (Progress("sample", 1, 8, "rollouts"), PhaseStarted(2, "sample", 0.0), RunDone({})):
+        assert quiet.after(event).waiting is None
+
+
 def test_short_phases_print_nothing_and_notes_are_not_markup() -> None:
     display, out, _ = plain()
     display.handle(PhaseStarted(1, "start", 0.0))
@@ -158,6 +175,7 @@ def test_the_panel_shows_phase_rates_figures_and_the_interval() -> None:
     display.handle(StepDone(1, METRICS | HELDOUT))
     display.handle(PhaseStarted(2, "sample", time.monotonic() - 12))
     display.handle(Progress("sample", 41, 48, "rollouts", {"tokens": 467.0, "judge calls": 310.0}))
+    display.handle(Waiting("sample", 11.0, "rollout step2-0#0/2"))
     display.handle(Note("info", "a [bracket] note"))
     display.close()
     display.close()
@@ -165,6 +183,7 @@ def test_the_panel_shows_phase_rates_figures_and_the_interval() -> None:
     for text in (
         "2/4, 1 min 0 s to go",
         "sample, 12 s · 41/48 rollouts · 467 tokens/s · 310 judge calls/s",
+        "nothing for 11 s, waiting for rollout step2-0#0/2",
         "reward 0.503 · reliability 0.62 · logprob gap 0.034",
         "held-out win rate 0.71 [0.64, 0.78]",
     ):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from launch.watchdog import Watchdog, beside, stack_of
 from recipes.schema import WatchdogConfig
 from rewards.errors import RunStopped
-from rl.events import Event, Note, PhaseStarted, Progress
+from rl.events import Event, Note, PhaseStarted, Progress, Waiting
 
 
 class Recorder:
@@ -56,7 +58,9 @@ async def test_it_is_quiet_while_there_are_signs_of_life(tmp_path: Path) -> None
         await bench.dog.look()
         bench.dog.handle(Progress("sample", 1, 8, "rollouts"))
     assert not (tmp_path / "stacks").exists()
-    assert len(bench.sink.seen) == 4  # events go on to whoever listens
+    assert (
+        len([event for event in bench.sink.seen if not isinstance(event, Waiting)]) == 4
+    )  # events go on to whoever listens
 
 
 async def test_a_stuck_phase_is_named_with_what_it_waits_for_and_stops_the_run(tmp_path: Path) -> None:
@@ -136,6 +140,52 @@ def test_a_process_that_is_gone_has_no_stack_and_says_so() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     assert stack_of(process.pid).startswith(f"no stack of process {process.pid}:")
+
+
+async def test_a_quiet_phase_says_what_it_waits_for_long_before_its_deadline(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.dog.handle(PhaseStarted(3, "judge", 0.0))
+    bench.now = 9.0
+    await bench.dog.look()
+    assert len(bench.sink.seen) == 1
+    bench.waiting = [f"match step3-0#0: {a} against 3" for a in range(5)]
+    for bench.now in (10.0, 12.0):
+        await bench.dog.look()
+    on = "match step3-0#0: 0 against 3, match step3-0#0: 1 against 3, match step3-0#0: 2 against 3 and 2 more"
+    assert bench.sink.seen[1:] == [Waiting("judge", 10.0, on), Waiting("judge", 12.0, on)]
+    bench.now = 61.0  # saying so is no sign of life
+    with pytest.raises(RunStopped, match="no sign of life for 61 s"):
+        await bench.dog.look()
+
+
+def my_parser() -> None:
+    time.sleep(30)
+
+
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_a_driver_that_is_kept_busy_is_stopped_in_what_keeps_it(tmp_path: Path, swallowed: bool) -> None:
+    bench = Bench(tmp_path, judge=0.2)
+    before = signal.getsignal(signal.SIGALRM)
+    left_s, _ = signal.getitimer(signal.ITIMER_REAL)
+
+    async def work() -> None:
+        bench.dog.handle(PhaseStarted(3, "judge", 0.0))
+        await asyncio.sleep(0)
+        try:
+            my_parser()
+        except RunStopped:
+            if not swallowed:
+                raise
+        await asyncio.sleep(30)
+
+    expected = r"step 3, phase judge: the driver has been busy for 0 s in my_parser \(test_watchdog.py:\d+\) and does"
+    with pytest.raises(RunStopped, match=expected) as caught:
+        asyncio.run(beside(work(), bench.dog.watch()))
+    assert "\n" not in str(caught.value)
+    (folder,) = (tmp_path / "stacks").iterdir()
+    assert "in my_parser" in (folder / "driver.txt").read_text()
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert (signal.getitimer(signal.ITIMER_REAL)[0] > 0) == (left_s > 0)  # the alarm of whoever called us goes on
 
 
 async def test_work_ends_when_the_watchdog_barks() -> None:

@@ -209,6 +209,11 @@ class FakeStore:
     def has_groups(self, step: int) -> bool:
         return step in self.groups
 
+    def reject_groups(self, step: int) -> str:
+        self.log.append(f"reject groups {step}")
+        del self.groups[step]
+        return "elsewhere"
+
     def save_start_answers(self, groups: Sequence[Group]) -> None:
         self.log.append("save start answers")
         self.start_answers = list(groups)

@@ -57,7 +57,7 @@ def test_damage_is_found(tmp_path: Path, damage: str) -> None:
         (path / checkpoint.MANIFEST).write_text("{")
     else:
         (path / checkpoint.MANIFEST).unlink()
-    with pytest.raises(RunStopped, match=r"step_3 is damaged: .*resume from an older one") as error:
+    with pytest.raises(RunStopped, match=r"step_3 is damaged: .*delete this folder") as error:
         checkpoint.verify(path)
     assert "\n" not in str(error.value)
     with pytest.raises(RunStopped):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rewards.alarms import JudgeAlarm
-from rewards.errors import RunStopped
+from rewards.errors import BatchRejected, RunStopped
 from rl.alarms import check_gap, check_versions
 from rl.config import CheckpointConfig
 from rl.events import Note, PhaseStarted, RunDone, StepDone
@@ -185,6 +185,59 @@ async def test_a_stop_while_learning_finishes_the_step_and_saves_it() -> None:
     assert sorted(steps_done(run)) == [1, 2]
 
 
+@pytest.mark.parametrize("when", ["learn", "heldout1", "heldout2"])
+async def test_a_stop_does_not_wait_for_an_evaluation(when: str) -> None:
+    """Asked to stop before one begins, in the middle of one, and in that of the last step, which is made up for."""
+    run = FakeRun()
+    trainer = run.trainer(evaluation=EVALUATION.model_copy(update={"every": 1}))
+    sampled, learned = run.engines.sample, run.learner.step
+
+    async def sample(requests: Any, sink: Any = None) -> Any:
+        if requests[0].key.group_id.startswith(f"{when}-"):
+            assert trainer.request_stop()
+            await asyncio.sleep(60)
+        return await sampled(requests, sink)
+
+    async def step(groups: Any) -> Any:
+        if when == "learn":
+            assert trainer.request_stop()
+        return await learned(groups)
+
+    run.engines.sample, run.learner.step = sample, step  # type: ignore[method-assign]
+    with pytest.raises(asyncio.CancelledError):
+        await trainer.run()
+    last = 2 if when == "heldout2" else 1
+    assert sorted(steps_done(run)) == list(range(1, last + 1))
+    assert "heldout/win_rate" not in steps_done(run)[last].metrics
+    assert f"save checkpoint {last}" in run.log
+    assert notes(run) == [("warning", f"step {last}: not evaluated, the run was asked to stop")]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run.engines.sample, run.learner.step = sampled, learned  # type: ignore[method-assign]
+    again = run.trainer()
+    again.restore(run.learner.saved[str(last)])
+    assert (await again.run())["heldout"]["win_rate"] == 1.0
+
+
+async def test_a_second_signal_ends_an_evaluation_and_with_it_the_run() -> None:
+    run = FakeRun()
+    trainer = run.trainer(evaluation=EVALUATION.model_copy(update={"every": 1}))
+    sampled = run.engines.sample
+
+    async def sample(requests: Any, sink: Any = None) -> Any:
+        if requests[0].key.group_id.startswith("heldout1-"):
+            assert trainer.request_stop()
+            running.cancel()
+            await asyncio.sleep(60)
+        return await sampled(requests, sink)
+
+    run.engines.sample = sample  # type: ignore[method-assign]
+    running = asyncio.create_task(trainer.run())
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert run.learner.saved == {}
+
+
 async def test_a_checkpoint_that_is_there_is_not_written_again_and_step_0_is_never_saved() -> None:
     for at_step, saved in ((1, []), (2, ["save checkpoint 1"])):
         run = FakeRun()
@@ -298,8 +351,23 @@ async def test_a_gap_between_learner_and_engines_stops_the_run_before_a_sync_or_
     with pytest.raises(RunStopped, match=r"step 1: .*max_logprob_gap = 0\.2") as caught:
         await run.trainer().run()
     assert "\n" not in str(caught.value)
-    assert run.log[-1] == "learn"
-    assert run.learner.saved == {}
+    assert run.log[-2:] == ["learn", "reject groups 1"]
+    assert run.learner.saved == run.store.groups == {}
+    assert notes(run) == [("warning", "step 1: a resumed run samples it again; its groups are elsewhere")]
+
+
+async def test_a_batch_that_broke_the_loss_is_not_kept_but_one_whose_learner_died_is() -> None:
+    for error, kept in ((BatchRejected("the loss is nan"), []), (RunStopped("learner rank 0 died"), [1])):
+        run = FakeRun()
+
+        async def step(groups: Any, *, error: RunStopped = error) -> Any:
+            raise error
+
+        run.learner.step = step  # type: ignore[method-assign]
+        with pytest.raises(RunStopped, match=f"^step 1: {error}" if isinstance(error, BatchRejected) else str(error)):
+            await run.trainer().run()
+        assert sorted(run.store.groups) == kept
+        assert run.learner.saved == {}
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from rewards.errors import RunStopped
 from rewards.types import Candidate, GroupKey, ParsedAnswer, Prompt, TextSpan
 from rollouts.config import EngineConfig
 from rollouts.engine import EngineSpec, SampledAnswer
@@ -129,6 +130,18 @@ def test_judges_see_the_parsed_answer_or_else_the_whole_text() -> None:
     candidate = candidate_of(make_rollout(REQUEST, 1, ANSWER, parsed))
     assert candidate == Candidate("step1-0#0/1", "an answer", 3, parsed)
     assert candidate_of(make_rollout(REQUEST, 0, ANSWER, ParsedAnswer(parts={"plan": "x"}))).text == " an answer "
+
+
+async def test_what_stops_a_run_while_it_samples_surfaces_as_it_is() -> None:
+    class Spent:
+        async def open(self, key: GroupKey, prompt: Prompt, num_candidates: int) -> None:
+            raise RunStopped("the budget is spent")
+
+    spec = EngineSpec(model="m", max_model_len=8, config=EngineConfig(), device="cpu")
+    pool = EnginePool([spec], parse=lambda prompt, text: ParsedAnswer(), deadline_s=1.0)
+    with pytest.raises(RunStopped, match="the budget is spent"):
+        await pool.sample([REQUEST, replace(REQUEST, key=GroupKey("step1-1"))], cast(Any, Spent()))
+    assert pool._outstanding == [0]
 
 
 # --- segments -----------------------------------------------------------------------------------------------------
