@@ -1,10 +1,12 @@
-"""The receiving half of a weight sync, inside vLLM's worker processes.
+"""What of ours runs inside vLLM's worker processes: the receiving half of a weight sync, and a loader of backbones.
 
     learner rank 0                                vLLM worker (one per tensor-parallel rank)
     --------------                                ------------------------------------------
     anonymous shared buffer  <-- opened by path --  ShmWeightTransferEngine   (CPU, one host)
     NCCL broadcast / CUDA IPC -------------------->  vLLM's own engines, wrapped to hash what they receive
     digests of the bytes sent <-- compared with --  WorkerDigests.received_digests()
+
+    a model's files, heads left out  ------------>  BackboneLoader   (engines that pool, `rollouts/pooler.py`)
 
 `register()` is called in every vLLM process through the entry point group `vllm.general_plugins`.
 """
@@ -17,7 +19,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -29,15 +31,23 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.distributed.weight_transfer.ipc_engine import IPCWeightTransferEngine
 from vllm.distributed.weight_transfer.nccl_engine import NCCLWeightTransferEngine
+from vllm.model_executor.model_loader import register_model_loader
+from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
 from rollouts.weight_bytes import TensorSlot, tensor_digest
+
+BACKBONE = "podium_backbone"
+HEADS = ("score.", "value_head.", "prompt_head.")
+"""How the names of weights begin that lie beside a backbone's and that vLLM would not know where to put."""
 
 DIE_WITH_PARENT = "PODIUM_DIE_WITH_PARENT"
 BACKENDS = {"shm": "ShmWeightTransferEngine", "nccl": "DigestingNcclEngine", "ipc": "DigestingIpcEngine"}
 
 
 def register() -> None:
-    """Make our engines known to vLLM as `podium_shm`, `podium_nccl`, `podium_ipc`; tie its children to their parent."""
+    """Make our engines known to vLLM as `podium_shm`, `podium_nccl`, `podium_ipc`, our loader as `podium_backbone`; tie
+    vLLM's children to their parent."""
+    register_model_loader(BACKBONE)(BackboneLoader)
     for backend, class_name in BACKENDS.items():
         name = f"podium_{backend}"
         if name not in WeightTransferEngineFactory._registry:
@@ -50,6 +60,18 @@ def _die_with_parent() -> None:
     # vLLM's core process does not watch the actor that started it: without this, killing the actor orphans it.
     set_parent_death_signal = 1
     ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+class BackboneLoader(DefaultModelLoader):
+    """Loads a model without the heads of a reward model, which the judge applies itself."""
+
+    def __init__(self, load_config: Any) -> None:
+        super().__init__(replace(load_config, load_format="auto"))
+
+    def get_all_weights(self, model_config: Any, model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        for name, tensor in super().get_all_weights(model_config, model):
+            if not name.startswith(HEADS):
+                yield name, tensor
 
 
 class _DigestingModel:
