@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.special import ndtr
 
 from rewards.aggregators.votes import FloatArray, IntArray
 
@@ -73,6 +72,8 @@ def rounds(first_L: IntArray, second_L: IntArray) -> Iterator[IntArray]:
 
 def _won(x_G: FloatArray, margin_G: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Weng and Lin's V and W of a win: mean and variance of a Normal cut off below, in its own units."""
+    from scipy.special import ndtr
+
     t_G = x_G - margin_G
     mass_G = ndtr(t_G)
     is_tiny_G = mass_G < _TINY
@@ -82,6 +83,8 @@ def _won(x_G: FloatArray, margin_G: FloatArray) -> tuple[FloatArray, FloatArray]
 
 def _drawn(x_G: FloatArray, margin_G: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The same of a draw: a Normal cut off on both sides."""
+    from scipy.special import ndtr
+
     size_G = np.abs(x_G)
     high_G, low_G = margin_G - size_G, -margin_G - size_G
     mass_G = ndtr(high_G) - ndtr(low_G)

@@ -6,7 +6,6 @@ K-Sort Arena (arXiv 2408.14468) uses the same updates for its K-wise comparisons
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import ndtr
 
 from rewards.aggregator_config import TrueSkill
 from rewards.aggregators.group import GroupAggregator, GroupVotes, Reading, mean_over_scored, signal_share
@@ -41,6 +40,8 @@ class TrueSkillAggregator(GroupAggregator):
         self._shuffles = config.shuffles
 
     def _read(self, votes: GroupVotes) -> Reading:
+        from scipy.special import ndtr
+
         _check_weights(votes)
         games = _games(votes) if votes.rankings else None
         num_games = len(votes.first_L) if games is None else len(games)
