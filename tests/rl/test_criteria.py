@@ -179,6 +179,17 @@ def test_a_veto_stands_below_everybody_on_every_criterion() -> None:
     assert criterion_rewards(scorer, "facts") == [0.3, -0.1]  # its gates came first
 
 
+def test_soft_gates_take_from_every_criterion() -> None:
+    score = GroupScore(
+        rewards=[0.4, 0.1, 0.0],
+        kind="hard",
+        per_criterion={"facts": [0.5, 0.5, None]},
+        gate_failures={"length": (2,)},
+        gate_factors=[1.0, 0.5, None],
+    )
+    assert criterion_rewards(score, "facts") == [0.75, 0.625, 0.0]  # (0.5 x 1 + 1) / 2, (0.25 x 1 + 1) / 2
+
+
 def test_a_criterion_that_no_verdict_speaks_of_is_named() -> None:
     silent = GroupScore(rewards=[0.0, 1.0], kind="hard", matches=(match(),))
     assert build([silent]).missing == ("facts", "depth")
