@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rewards.config import ScorerRewards
-from rewards.gate_config import gate_name
 from rewards.judge_config import PythonJudge, criteria_of, single_judges
 from rewards.rubric_config import RubricJudge
 from rewards.topology_config import KWise
@@ -32,13 +31,6 @@ def criteria_faults(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str
     if not any(isinstance(judge, RubricJudge | PythonJudge) for judge in single_judges(rewards.judge)):
         yield path, f"rewards.judge of kind {rewards.judge.kind} gives no criteria: {cure}"
         return
-    for gate in rewards.gates:
-        if gate.soft and getattr(gate, "weight", 1.0):
-            rule = (
-                f"the soft gate '{gate_name(gate)}' takes from rewards, and criteria are what is learned from; make it "
-                "a hard one, give it weight 0, or leave this out"
-            )
-            yield path, rule
     known = criteria_of(rewards.judge)
     for name in config.weights if known is not None else ():
         if known is not None and name not in known:

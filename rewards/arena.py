@@ -271,6 +271,7 @@ class Arena:
                 name: [said.get(slot, {}).get(name) for slot in range(tournament.num_candidates)]
                 for name in self._soft_weights
             },
+            gate_factors=[factors.get(slot) for slot in range(tournament.num_candidates)] if self._soft_weights else [],
             num_calls=tournament.num_calls,
             num_failed=failures.total(),
             failures=dict(failures),

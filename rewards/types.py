@@ -354,7 +354,8 @@ class GroupScore:
     baseline_ids tells who shares a baseline (default: the whole group, id 0). segment_rewards maps a segment's name to
     its rewards, figures a number's name to its values, which are logged and never learned from. per_criterion maps a
     criterion to the win rates on it of those that played, or to a scorer's rewards, gates applied. gate_failures maps a
-    gate's name to the slots it failed, gate_scores a soft gate's to what it said of each slot (None: not asked).
+    gate's name to the slots it failed, gate_scores a soft gate's to what it said of each slot (None: not asked);
+    gate_factors are what soft gates came to, and are in the rewards already (empty: there are none).
     num_calls counts judge calls asked (a ranking is one), num_failed those that ended without a verdict, failures
     counts them by cause; num_cached of the calls were answered from the cache. audit and known_answers tell of the
     judge, not of the group, and their calls are in none of these counts.
@@ -372,6 +373,7 @@ class GroupScore:
     figures: Mapping[str, list[float | None]] = field(default_factory=dict)
     gate_failures: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     gate_scores: Mapping[str, list[float | None]] = field(default_factory=dict)
+    gate_factors: list[float | None] = field(default_factory=list)
     num_calls: int = 0
     num_failed: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rewards.gate_rewards import merge_gated
+from rewards.gate_rewards import apply_factors, merge_gated
 from rewards.types import GroupScore
 from rl.advantages import Float64Array, TrainAdvantages, compute_advantages
 from rl.objective_config import AdvantageKind
@@ -124,8 +124,8 @@ def build_criteria_advantages(
 def criterion_rewards(score: GroupScore, name: str) -> list[float | None]:
     """A criterion's raw rewards by slot; None where the rollout is unscored, or nothing was said of it.
 
-    Win rates are those of rollouts that played: one that a gate vetoed stands below all of them on every criterion, as
-    it does in the group's rewards. A scorer's criteria come with its gates applied.
+    Win rates are those of rollouts that played. As in the group's rewards, soft gates take from each of them, and one
+    that a hard gate vetoed stands below all on every criterion. A scorer's criteria come with its gates applied.
 
     Raises:
         ValueError: the criterion has another number of slots than the group.
@@ -139,7 +139,8 @@ def criterion_rewards(score: GroupScore, name: str) -> list[float | None]:
         return values
     vetoed = _vetoed(score)
     survivors = {slot for slot, reward in enumerate(score.rewards) if reward is not None} - vetoed
-    return merge_gated(values, survivors, vetoed, "probability")
+    factors = {slot: factor for slot, factor in enumerate(score.gate_factors) if factor is not None}
+    return merge_gated(apply_factors(values, factors, "probability"), survivors, vetoed, "probability")
 
 
 def _vetoed(score: GroupScore) -> set[int]:

@@ -67,7 +67,7 @@ def _criteria_faults(config: ObjectiveConfig, preset: Preset) -> Iterator[tuple[
     if config.kl_coef > 0 and (config.kl_in or preset.kl_in) == "reward":
         yield (
             "criteria",
-            "with kl_in: reward the divergence is taken off a reward that nothing is learned from; use loss",
+            "with kl_in: reward the divergence is taken off a reward that nothing is learned from; use kl_in: loss",
         )
 
 

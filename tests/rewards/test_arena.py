@@ -506,6 +506,8 @@ class TestSoftGates:
         plain = await score_one(Arena(config(), FakeJudge()), 3)
         score = await score_one(Arena(config(), FakeJudge(), [HalfGate({1})]), 3)
         assert score.gate_scores == {"half": [1.0, 0.0, 1.0]}
+        assert score.gate_factors == pytest.approx([1.0, 1 / 101, 1.0])
+        assert plain.gate_factors == []
         assert score.gate_failures == {}
         assert score.num_calls == plain.num_calls
         middle = plain.rewards[1]

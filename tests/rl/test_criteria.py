@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewards.types import Call, GroupScore, Match, Pairing, Verdict
-from rl.advantages import compute_advantages
+from rl.advantages import build_train_advantages, compute_advantages
 from rl.criteria import CriteriaAdvantages, build_criteria_advantages, criterion_rewards, mix_criteria
 from rl.objective_config import AdvantageKind
 from rl.objectives import Criteria
@@ -177,6 +179,17 @@ def test_a_veto_stands_below_everybody_on_every_criterion() -> None:
     assert criterion_rewards(scorer, "facts") == [0.3, -0.1]  # its gates came first
 
 
+def test_soft_gates_take_from_every_criterion() -> None:
+    score = GroupScore(
+        rewards=[0.4, 0.1, 0.0],
+        kind="hard",
+        per_criterion={"facts": [0.5, 0.5, None]},
+        gate_failures={"length": (2,)},
+        gate_factors=[1.0, 0.5, None],
+    )
+    assert criterion_rewards(score, "facts") == [0.75, 0.625, 0.0]  # (0.5 x 1 + 1) / 2, (0.25 x 1 + 1) / 2
+
+
 def test_a_criterion_that_no_verdict_speaks_of_is_named() -> None:
     silent = GroupScore(rewards=[0.0, 1.0], kind="hard", matches=(match(),))
     assert build([silent]).missing == ("facts", "depth")
@@ -194,3 +207,37 @@ def test_a_criterion_that_no_verdict_speaks_of_is_named() -> None:
 def test_a_criterion_has_a_reward_per_slot() -> None:
     with pytest.raises(ValueError, match="2 slots has 1 rewards of criterion 'facts'"):
         build([GroupScore(rewards=[0.0, 1.0], per_criterion={"facts": [1.0]})])
+
+
+@given(
+    st.lists(st.lists(st.none() | st.floats(0, 1), min_size=2, max_size=4), min_size=1, max_size=3),
+    st.sampled_from(["constant", "mean", "mean_std", "batch_std", "rloo", "rank_quantile", "whiten"]),
+    st.randoms(use_true_random=False),
+)
+def test_a_criterion_that_is_the_reward_changes_nothing_and_permuting_permutes(
+    rewards: list[list[float | None]], kind: AdvantageKind, random: Random
+) -> None:
+    scores = [GroupScore(rewards=group, per_criterion={"facts": group}) for group in rewards]
+    alone = Criteria({"facts": 1.0}, whiten=False)
+    built = build_criteria_advantages(scores, alone, kind=kind, min_group=2).built
+    plain = build_train_advantages(rewards, kind=kind, min_group=2)
+    np.testing.assert_allclose(built.advantages_PG, plain.advantages_PG, atol=1e-12)
+    np.testing.assert_array_equal(built.scored_PG, plain.scored_PG)
+    np.testing.assert_array_equal(built.dropped_P, plain.dropped_P)
+    assert (built.num_unscored, built.num_zero_signal) == (plain.num_unscored, plain.num_zero_signal)
+
+    both = [
+        replace(score, per_criterion={"facts": score.rewards, "depth": [0.5] * len(score.rewards)}) for score in scores
+    ]
+    orders = [random.sample(range(len(group)), len(group)) for group in rewards]
+    moved = [
+        GroupScore(
+            rewards=[score.rewards[i] for i in order],
+            per_criterion={name: [values[i] for i in order] for name, values in score.per_criterion.items()},
+        )
+        for score, order in zip(both, orders, strict=True)
+    ]
+    here = build_criteria_advantages(both, CRITERIA, kind=kind, min_group=2).built.advantages_PG
+    there = build_criteria_advantages(moved, CRITERIA, kind=kind, min_group=2).built.advantages_PG
+    for p, order in enumerate(orders):
+        np.testing.assert_allclose(there[p, : len(order)], here[p, order], atol=1e-9)
