@@ -76,7 +76,8 @@ class Outage:
         if down_s >= self._down_after_s:
             raise RunStopped(
                 f"judge {self._judge} is down: no reply to {self._failed} attempts in {down_s:.0f} s "
-                f"(last: {failure}); bring it back and go on with --resume, or raise rewards.calls.down_after_s"
+                f"(last: {failure}); bring it back and try again (a run goes on with --resume), or raise "
+                "rewards.calls.down_after_s"
             )
         pause_s = max(MIN_PAUSE_S, PAUSE_SHARE * down_s, failure.retry_after_s or 0.0)
         self._next_s = now_s + min(MAX_PAUSE_S, pause_s)
