@@ -23,7 +23,7 @@ MIN_PAUSE_S, MAX_PAUSE_S, PAUSE_SHARE = 0.05, 20.0, 0.1
 
 
 class Outage:
-    """Counts the attempts since a judge's last reply. Only failures that may pass count; a bad reply is a reply.
+    """Counts the attempts since a judge's last reply. Failures that may pass count, a reply that cannot be read too.
 
     Args:
         down_after_s: how long a judge may be down before the run stops; None: a call that failed for good is missing,
