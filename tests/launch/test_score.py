@@ -133,6 +133,30 @@ def test_the_command_prints_a_table_or_json_or_writes_rows(tmp_path: Path) -> No
     assert [json.loads(line)["rewards"] for line in out.read_text().splitlines()] == [[0.0, 1.0, 0.5], [1.0, 0.0]]
 
 
+def test_what_cannot_be_written_is_said_before_anybody_is_asked(tmp_path: Path) -> None:
+    rewards(tmp_path)
+    (tmp_path / "folder").mkdir()
+    arguments = ["score", str(file_of(tmp_path, *GROUPS)), "--reward", str(tmp_path / "rewards.yaml"), "-o"]
+    reward_plugins.ASKED.clear()
+    for out, fault in (("nowhere/out.jsonl", "there is no folder"), ("folder", "is a folder; name a file in it")):
+        done = CliRunner().invoke(app, [*arguments, str(tmp_path / out)])
+        assert isinstance(done.exception, UserError)
+        assert fault in str(done.exception)
+    assert reward_plugins.ASKED == []
+
+
+def test_what_the_recipe_names_wrongly_is_said_with_its_file(tmp_path: Path) -> None:
+    file = file_of(tmp_path, *GROUPS)
+    with pytest.raises(UserError, match=r"^.*rewards\.yaml: target 'tests\.launch\.reward_plugins:nobody': "):
+        score_file(file, rewards(tmp_path, "nobody"))
+    gates = "  gates: [{kind: command, command: [no-such-tool]}]\n"
+    with pytest.raises(UserError, match=r"^.*rewards\.yaml: gate command: "):
+        score_file(file, rewards(tmp_path, more=gates))
+    fields = "  gates: [{kind: command, command: [cat], field_files: {a.py: tests}}]\n"
+    with pytest.raises(UserError, match=r"groups\.jsonl: group first: fields\.tests is missing"):
+        score_file(file, rewards(tmp_path, more=fields))
+
+
 def test_bad_input_is_exit_code_2(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "launch.cli", "score", str(file_of(tmp_path, "{")), "--reward", "nowhere.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
