@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +157,22 @@ def test_what_the_recipe_names_wrongly_is_said_with_its_file(tmp_path: Path) -> 
     fields = "  gates: [{kind: command, command: [cat], field_files: {a.py: tests}}]\n"
     with pytest.raises(UserError, match=r"groups\.jsonl: group first: fields\.tests is missing"):
         score_file(file, rewards(tmp_path, more=fields))
+
+
+@pytest.mark.slow
+def test_sigterm_ends_it_with_a_line_and_nothing_half_written(tmp_path: Path) -> None:
+    rewards(tmp_path, "waits")
+    out = tmp_path / "out.jsonl"
+    command = [sys.executable, "-m", "launch.cli", "score", str(file_of(tmp_path, *GROUPS)), "-o", str(out)]
+    command += ["--reward", str(tmp_path / "rewards.yaml")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "STARTED": str(tmp_path / "started")}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    while process.poll() is None and not (tmp_path / "started").exists():
+        time.sleep(0.02)
+    process.terminate()
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (128 + signal.SIGTERM, "ended by a signal; nothing was written\n")
+    assert not out.exists()
 
 
 def test_bad_input_is_exit_code_2(tmp_path: Path) -> None:
