@@ -201,7 +201,7 @@ def evaluate(
         from launch.run_dir import RunDir
 
         loaded = load_recipe(target / "recipe.json", overrides or ())
-        with _ended_by_a_signal("nothing was written"):
+        with _ended_by_a_signal("there is no ladder"):
             result = evaluate_run(loaded, RunDir.open(target), steps=steps or (), models=models or (), say=say)
     else:
         if steps:
@@ -212,7 +212,7 @@ def evaluate(
         check_recipe(loaded)
         from launch.eval import evaluate_recipe
 
-        with _ended_by_a_signal("nothing was written"):
+        with _ended_by_a_signal("there is no ladder"):
             folder, result = evaluate_recipe(loaded, models=models or (), say=say)
         say(f"written to {folder}: ladder.json and, per game, evaluation/ladder.parquet")
     if as_json:
