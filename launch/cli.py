@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -112,15 +114,10 @@ def train(
     loaded = load_recipe(recipe or Path(resume or "", "recipe.json"), overrides or ())
     check_recipe(loaded)
 
-    import asyncio
-
     from launch.compose import train as train_recipe
 
-    try:
+    with _ended_by_a_signal("go on with podium train --resume RUN"):
         run = train_recipe(loaded, resume=resume, chaos=faults)
-    except asyncio.CancelledError:
-        typer.echo("ended by a signal; go on with podium train --resume RUN", err=True)
-        raise typer.Exit(128 + signal.SIGTERM) from None
     from launch.report import report_text
 
     typer.echo(report_text(run))
@@ -143,15 +140,10 @@ def sft(
     loaded = load_recipe(recipe or Path(resume or "", "recipe.json"), overrides or ())
     check_sft(loaded)
 
-    import asyncio
-
     from launch.sft import train_sft
 
-    try:
+    with _ended_by_a_signal("go on with podium sft --resume RUN"):
         run = train_sft(loaded, resume=resume)
-    except asyncio.CancelledError:
-        typer.echo("ended by a signal; go on with podium sft --resume RUN", err=True)
-        raise typer.Exit(128 + signal.SIGTERM) from None
     from launch.report import report_text
 
     typer.echo(report_text(run))
@@ -209,7 +201,8 @@ def evaluate(
         from launch.run_dir import RunDir
 
         loaded = load_recipe(target / "recipe.json", overrides or ())
-        result = evaluate_run(loaded, RunDir.open(target), steps=steps or (), models=models or (), say=say)
+        with _ended_by_a_signal("there is no ladder"):
+            result = evaluate_run(loaded, RunDir.open(target), steps=steps or (), models=models or (), say=say)
     else:
         if steps:
             raise UserError("podium eval: --step names checkpoints of a run; a recipe has none, use --model DIR")
@@ -219,7 +212,8 @@ def evaluate(
         check_recipe(loaded)
         from launch.eval import evaluate_recipe
 
-        folder, result = evaluate_recipe(loaded, models=models or (), say=say)
+        with _ended_by_a_signal("there is no ladder"):
+            folder, result = evaluate_recipe(loaded, models=models or (), say=say)
         say(f"written to {folder}: ladder.json and, per game, evaluation/ladder.parquet")
     if as_json:
         _print_json(result)
@@ -363,7 +357,9 @@ def score(
     from recipes.reward import load_rewards
 
     _check_out(out)
-    scored = score_file(groups, load_rewards(reward, overrides or ()))
+    loaded = load_rewards(reward, overrides or ())
+    with _ended_by_a_signal("nothing was written"):
+        scored = score_file(groups, loaded)
     if out is not None:
         write_rows(scored, out)
     if as_json:
@@ -389,7 +385,9 @@ def rejudge(
     from launch.run_dir import RunDir
     from recipes.reward import load_rewards
 
-    result = rejudge_run(RunDir.open(run), load_rewards(reward, overrides or ()), steps=steps or ())
+    loaded = load_rewards(reward, overrides or ())
+    with _ended_by_a_signal("verdicts so far are in the cache, if there is one; start it again"):
+        result = rejudge_run(RunDir.open(run), loaded, steps=steps or ())
     if out is not None:
         _write_json(result, out)
     if as_json:
@@ -422,7 +420,9 @@ def judge_audit(
 
     _check_out(out)
     chosen = () if attacks == ["none"] else tuple(attacks or ATTACKS)
-    result = audit(pairs, load_rewards(reward, overrides or ()), attacks=chosen)
+    loaded = load_rewards(reward, overrides or ())
+    with _ended_by_a_signal("nothing was written"):
+        result = audit(pairs, loaded, attacks=chosen)
     if out is not None:
         _write_json(result, out)
     if as_json:
@@ -496,6 +496,18 @@ def main() -> None:
 def _must_be_run(run: Path) -> None:
     if not (run / "recipe.json").is_file():
         raise UserError(f"{run}: not a run directory (no recipe.json in it); give a folder like runs/NAME-TIME")
+
+
+@contextmanager
+def _ended_by_a_signal(advice: str) -> Iterator[None]:
+    """Around work that SIGTERM cancels: a line and the exit code of a signal, no traceback."""
+    import asyncio
+
+    try:
+        yield
+    except asyncio.CancelledError:
+        typer.echo(f"ended by a signal; {advice}", err=True)
+        raise typer.Exit(128 + signal.SIGTERM) from None
 
 
 def _check_out(out: Path | None) -> None:

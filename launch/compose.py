@@ -21,7 +21,7 @@ from launch.desk import cache_path, make_desk, open_cache
 from launch.devices import engine_specs, resolve_device, sync_backend
 from launch.gpu_placement import place
 from launch.group_rows import all_match_rows
-from launch.health import run_health, step_health
+from launch.health import health_totals, step_health
 from launch.judging import make_sink, open_rewards, pairwise
 from launch.ledger_file import LedgerFile
 from launch.objective import recipe_objective
@@ -211,6 +211,7 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
                 desk=desk,
             )
             sinks.extend((sink, heldout_sink))
+            alarms = recipe.rewards.alarms if isinstance(recipe.rewards, TournamentRewards) else ()
             trainer = Trainer(
                 rl=recipe.rl,
                 evaluation=recipe.evaluation,
@@ -227,9 +228,9 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
                 heldout_requests=prompts.heldout_requests,
                 describe=partial(step_health, seed=recipe.seed),
                 match_rows=all_match_rows,
-                judge_alarms=recipe.rewards.alarms if isinstance(recipe.rewards, TournamentRewards) else (),
+                judge_alarms=alarms,
                 audit=open_audit(recipe, base_dir, device, cache, books, second),
-                run_totals=lambda: {"judges": books.ledger.summary(), "judge_health": run_health(run.metrics())},
+                run_totals=lambda: {"judges": books.ledger.summary()} | health_totals(run.metrics(), alarms),
                 num_engines=recipe.rollouts.engines,
                 colocated=recipe.rollouts.placement == "colocated",
                 start_s=time.monotonic() - started,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rewards.alarms import JudgeAlarm, raised
 from rewards.diagnostics.bootstrap import estimate, ratio
 from rewards.diagnostics.diagnose import diagnose
 from rewards.ledger import spending
@@ -31,6 +32,9 @@ COUNTED_BY = {
 """What a step counts in a run's figure; in those that are not named every step counts the same."""
 
 
+RELIABILITY = "reward/reliability"
+
+
 def step_health(groups: Sequence[Group], scores: Sequence[GroupScore], *, seed: int = 0) -> dict[str, float]:
     """Judge health of a step, as metrics."""
     texts = [["" if r is None else candidate_of(r).text for r in group.rollouts] for group in groups]
@@ -43,10 +47,11 @@ def run_health(rows: Iterable[Mapping[str, Any]], *, seed: int = 0) -> dict[str,
     """Each health figure over a run: its mean over the steps that have it, and an interval from drawing steps again.
 
     Args:
-        rows: of metrics.jsonl. Health figures are those that have an interval there.
+        rows: of metrics.jsonl. Health figures are those that have an interval there, and the reliability.
     """
     rows = list(rows)
     names = {name.removesuffix("_low") for row in rows for name in row if name.endswith("_low")}
+    names |= {RELIABILITY for row in rows if RELIABILITY in row}
     health: dict[str, dict[str, float | int]] = {}
     for name in sorted(name for name in names if name.startswith(("judge/", "reward/"))):
         had = [(row[name], row.get(COUNTED_BY.get(name, ""), 1.0)) for row in rows if name in row]
@@ -56,3 +61,16 @@ def run_health(rows: Iterable[Mapping[str, Any]], *, seed: int = 0) -> dict[str,
         if found.value is not None:
             health[name] = {"value": found.value, "low": found.low, "high": found.high, "num_steps": found.num_groups}
     return health
+
+
+def run_alarms(alarms: Iterable[JudgeAlarm], health: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """What of a run's figures is beyond the thresholds that its steps were held to, a phrase per figure."""
+    ends = {f"{name}_{end}": figure[end] for name, figure in health.items() for end in ("low", "high")}
+    metrics = ends | {name: figure["value"] for name, figure in health.items()}
+    return list(dict.fromkeys(phrase for alarm in alarms for phrase in raised(alarm, metrics)))
+
+
+def health_totals(rows: Iterable[Mapping[str, Any]], alarms: Iterable[JudgeAlarm]) -> dict[str, Any]:
+    """What summary.json says of the judge's health: every figure, and those beyond the recipe's thresholds."""
+    health = run_health(rows)
+    return {"judge_health": health, "judge_alarms": run_alarms(alarms, health)}

@@ -21,6 +21,7 @@ from launch.run_dir import RunDir
 from launch.session import signals_cancel
 from recipes.reward import LoadedRewards
 from rewards.diagnostics.agreement import Outcomes, pairwise_agreement
+from rewards.diagnostics.audited import calibration_accuracy
 from rewards.diagnostics.bootstrap import Estimate, estimate, ratio
 from rewards.errors import UserError
 from rewards.types import GroupScore
@@ -83,6 +84,7 @@ async def _rejudge(run: RunDir, loaded: LoadedRewards, steps: Sequence[int]) -> 
         "num_cached": sum(score.num_cached for score in after),
         "num_failed": sum(score.num_failed for score in after),
         **summarize(before, after, seed=loaded.recipe.seed),
+        "calibration_accuracy": _json(calibration_accuracy(after)),
         "judges": spent,
         "groups": rows,
     }
@@ -142,6 +144,8 @@ def summary_text(result: dict[str, Any]) -> str:
             f"same outcome of a pair                {_shown(agreement['share'])}, {agreement['num_pairs']} pairs",
             f"Cohen's kappa                         {_shown(agreement['kappa'])}",
         ]
+    if result["calibration_accuracy"]["value"] is not None:
+        lines.append(f"known answers right                   {_shown(result['calibration_accuracy'])}")
     return "\n".join(lines)
 
 

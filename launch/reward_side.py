@@ -20,8 +20,10 @@ from rewards.arena import Arena, local_limiter
 from rewards.calling import Caller, Line
 from rewards.config import RewardsConfig, ScorerRewards, TournamentRewards
 from rewards.errors import UserError
+from rewards.gate_config import gate_fields
 from rewards.judge_config import ProgramJudge, VerdictTokensJudge, single_judges
 from rewards.ledger import Ledger
+from rewards.program_config import reference_field
 from rewards.scoring import ScorerSink
 from rewards.types import Call, CallHandler, GroupKey, Judge, Ranking
 
@@ -85,14 +87,11 @@ async def open_reward_side(loaded: LoadedRewards, *, run: Path | None = None) ->
 
 def needed_fields(rewards: RewardsConfig) -> list[str]:
     """Names of the prompt's fields that gates and judge read."""
-    judges = () if isinstance(rewards, ScorerRewards) else single_judges(rewards.judge)
-    programs = (judge.by for judge in judges if isinstance(judge, ProgramJudge))
-    named = (
-        getattr(section, key, None)
-        for section in (*rewards.gates, *judges, *programs)
-        for key in ("field", "reference_field")
-    )
-    return sorted({name for name in named if isinstance(name, str)})
+    named: list[str | None] = [name for gate in rewards.gates for _, name in gate_fields(gate)]
+    for judge in () if isinstance(rewards, ScorerRewards) else single_judges(rewards.judge):
+        named.append(reference_field(judge.by) if isinstance(judge, ProgramJudge) else None)
+        named.append(getattr(judge, "reference_field", None))
+    return sorted({name for name in named if name is not None})
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from rewards.errors import UserError
 from rewards.seating import stable_hash
 from rewards.types import Candidate, GroupKey, Prompt
 
+EXAMPLE = '{"prompt": "...", "better": "...", "worse": "..."}'
+
 
 @dataclass(frozen=True, slots=True)
 class KnownPair:
@@ -57,33 +59,46 @@ def load_pairs(
     path = (base_dir or Path()) / Path(file).expanduser()
     what = f"{key} {path}".strip()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{what}: cannot be read ({error})") from error
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: texts may hold other line breaks
+    except OSError as error:
+        raise UserError(f"{what}: cannot be read ({error.strerror}); give a file like {EXAMPLE}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what}: is no UTF-8 ({error.reason} at byte {error.start}); save it as such") from error
     pairs = [_pair(line, f"{path}:{number}", number) for number, line in enumerate(lines, start=1) if line.strip()]
     if not pairs:
-        raise UserError(f"{what}: holds no pair; give lines with prompt, better and worse")
+        raise UserError(f"{what}: holds no pair; a line is like {EXAMPLE}")
     return tuple(pairs)
 
 
 def _pair(line: str, where: str, number: int) -> KnownPair:
     try:
         row = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{where}: is no JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: is no JSON ({error}); a line is like {EXAMPLE}") from error
     texts: Sequence[object] = []
     if isinstance(row, dict):
         texts = [row.get("prompt"), row.get("better", row.get("chosen")), row.get("worse", row.get("rejected"))]
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise UserError(f"{where}: needs the texts prompt, better and worse")
+        raise UserError(f"{where}: needs the texts prompt, better and worse; a line is like {EXAMPLE}")
     name, fields = row.get("id", f"calibration-{number}"), row.get("fields", {})
     if not isinstance(name, str | int):
         raise UserError(f"{where}: id is a text or a number, got {name!r}")
     if not isinstance(fields, dict) or not all(isinstance(text, str) for text in fields.values()):
         raise UserError(f"{where}: fields are texts by name, got {fields!r}")
+    for text in (*texts, *fields.values()):
+        if not _is_unicode(str(text)):
+            raise UserError(f"{where}: {text!r} has half of a surrogate pair, which is no text; leave it out")
     prompt, better, worse = map(str, texts)
     return KnownPair(
         Prompt(str(name), prompt, ({"role": "user", "content": prompt},), fields),
         Candidate(f"{number}-0", better),
         Candidate(f"{number}-1", worse),
     )
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

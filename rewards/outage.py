@@ -23,7 +23,7 @@ MIN_PAUSE_S, MAX_PAUSE_S, PAUSE_SHARE = 0.05, 20.0, 0.1
 
 
 class Outage:
-    """Counts the attempts since a judge's last reply. Only failures that may pass count; a bad reply is a reply.
+    """Counts the attempts since a judge's last reply. Failures that may pass count, a reply that cannot be read too.
 
     Args:
         down_after_s: how long a judge may be down before the run stops; None: a call that failed for good is missing,
@@ -76,7 +76,8 @@ class Outage:
         if down_s >= self._down_after_s:
             raise RunStopped(
                 f"judge {self._judge} is down: no reply to {self._failed} attempts in {down_s:.0f} s "
-                f"(last: {failure}); bring it back and go on with --resume, or raise rewards.calls.down_after_s"
+                f"(last: {failure}); bring it back and try again (a run goes on with --resume), or raise "
+                "rewards.calls.down_after_s"
             )
         pause_s = max(MIN_PAUSE_S, PAUSE_SHARE * down_s, failure.retry_after_s or 0.0)
         self._next_s = now_s + min(MAX_PAUSE_S, pause_s)

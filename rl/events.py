@@ -23,6 +23,7 @@ not:
     judge/first_seat_rate  judge/circular_triad_rate  judge/consistence  judge/conflict_rate  judge/informativeness
     judge/judge_alpha  judge/judge_share:A:B  judge/judge_kappa:A:B        of a panel (rewards/diagnostics/README.md)
     judge/audit_agreement  judge/audit_kappa  judge/num_audited  judge/num_audit_calls  .._failed  .._unasked
+    judge/audit_tokens  judge/audit_cost
                                    the second judge on a share of the pairs, with evaluation.audit_share
     judge/calibration_accuracy  judge/num_calibrated  judge/num_calibration_failed
                                    verdicts on the pairs of rewards.calibration

@@ -64,6 +64,7 @@ def summary_facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
             facts.append(("second judge, the pairs that no gate decided", rate_text(judged)))
     health = summary.get("judge_health") or {}
     facts += [(label, figure_text(health[name])) for name, label in HEALTH.items() if name in health]
+    facts += [("judge alarm over the run", phrase) for phrase in summary.get("judge_alarms", ())]
     if length := summary.get("mean_length"):
         facts.append(("mean answer tokens", f"{length['before']:.1f} before, {length['after']:.1f} after"))
     if loss := summary.get("heldout_loss"):

@@ -45,9 +45,9 @@ def calibration_accuracy(scores: Sequence[GroupScore], judge: str | None = None)
 def audited_metrics(
     scores: Sequence[GroupScore], *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
 ) -> dict[str, float]:
-    """audit_agreement, audit_kappa, num_audited, num_audit_calls, num_audit_failed, num_audit_unasked where there is an
-    audit; calibration_accuracy, num_calibrated, num_calibration_failed where there are known answers, and
-    `<judge>/calibration_accuracy` where several judges gave them. Figures have their intervals, `_low` and `_high`.
+    """audit_agreement, audit_kappa, num_audited, num_audit_calls, num_audit_failed, num_audit_unasked, audit_tokens and
+    audit_cost where there is an audit; calibration_accuracy, num_calibrated, num_calibration_failed where there are
+    known answers, and `<judge>/calibration_accuracy` where several judges gave them; figures with `_low` and `_high`.
 
     num_audited: pairs that both judges decided. num_calibrated: verdicts on known pairs.
     """
@@ -60,6 +60,8 @@ def audited_metrics(
         metrics["num_audited"] = float(agreement.num_matches)
         metrics["num_audit_calls"] = float(len(calls))
         metrics["num_audit_failed"] = float(sum(call.verdict.value is None for call in calls))
+        metrics["audit_tokens"] = float(sum(call.verdict.tokens_in + call.verdict.tokens_out for call in calls))
+        metrics["audit_cost"] = float(sum(call.verdict.cost for call in calls))
         metrics["num_audit_unasked"] = float(sum(audit.num_unasked for audit in audits))
     answers = [answer for score in scores for answer in score.known_answers]
     if answers:

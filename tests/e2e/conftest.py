@@ -96,9 +96,18 @@ def stage(tiny_model: Path) -> Iterator[Stage]:
 
 @pytest.fixture(scope="session")
 def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """Three steps with two engines and two learner ranks; nothing is left behind."""
-    storage = tmp_path_factory.mktemp("runs")
-    start(["train", str(RECIPE), *settings(tiny_model, storage, "rollouts.engines=2", "rl.learner.ranks=2")])
+    """Three steps with two engines and two learner ranks, under the eyes of a second judge; nothing is left behind."""
+    storage, known = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("known") / "pairs.jsonl"
+    known.write_text('{"prompt": "Sing.", "better": "aeiou", "worse": "tsk"}\n')
+    options = [
+        "rollouts.engines=2",
+        "rl.learner.ranks=2",
+        "evaluation.audit_judge={kind: python, target: 'tests.e2e.judges:fewer_vowels', verdict: hard, version: '1'}",
+        "evaluation.audit_share=0.5",
+        f"rewards.calibration={{file: {known}}}",
+        "rewards.alarms=[{min_audit_agreement: 1.0}]",
+    ]
+    start(["train", str(RECIPE), *settings(tiny_model, storage, *options)])
     return only_run(storage)
 
 

@@ -85,6 +85,10 @@ def test_two_ranks_go_on_too_and_sigterm_saves_the_step_that_is_learned(run: Run
     done = start([*resume, *longer], kill=("term", 3), code=128 + signal.SIGTERM)
     assert "ended by a signal; go on with podium train --resume" in done.stderr
     assert [row["step"] for row in copy.metrics()] == [1, 2, 3]
+    assert copy.metrics()[1]["judge/num_audited"] == 6.0
+    for one, other in zip(copy.metrics(), run.metrics(), strict=True):  # what is learned again is not asked again
+        health = {name for name in other if name.startswith(("judge/audit", "judge/calibration"))}
+        assert {name: one[name] for name in health} == {name: other[name] for name in health}
     assert copy.checkpoints() == [1, 3]
     assert weights_of(copy, 3) == weights_of(run, 3)
     mine, its = (json.loads((one.checkpoint_path(3) / "state.json").read_text()) for one in (copy, run))

@@ -51,9 +51,12 @@ def test_the_summary_says_what_happened(run: RunDir) -> None:
 def test_the_ledger_counts_every_call_and_the_cache_keeps_its_verdict(run: RunDir) -> None:
     summary = run.summary()
     assert summary is not None
-    (training,), (heldout,) = (summary["judges"][purpose].values() for purpose in ("training", "heldout"))
-    assert training["num_calls"] == 3 * 2 * 6 * 2
-    assert training["num_calls"] + heldout["num_calls"] == summary["judge_calls"]
+    purposes = ("training", "heldout", "training_audit", "audit")
+    (training,), (heldout,), (watched,), (audit,) = (summary["judges"][purpose].values() for purpose in purposes)
+    assert training["num_calls"] == 3 * 2 * (6 * 2 + 1)  # and a known pair for each group
+    assert watched["num_calls"] == 3 * 6 * 2
+    in_all = sum(account["num_calls"] for account in (training, heldout, watched, audit))
+    assert in_all == summary["judge_calls"]
     assert training["latency_p95_s"] >= training["latency_p50_s"] > 0.0
     assert sum(row["judge/num_cached"] for row in run.metrics()) == training["num_cached"]
     (kept,) = json.loads((run.path / "judge_ledger.json").read_text())["training"].values()
@@ -67,9 +70,29 @@ def test_the_ledger_counts_every_call_and_the_cache_keeps_its_verdict(run: RunDi
     )
     assert done.returncode == 0, done.stderr
     again = json.loads(done.stdout)
-    assert again["num_calls"] == again["num_cached"] == training["num_calls"]
+    assert again["num_calls"] == again["num_cached"] == 3 * 2 * 6 * 2
+    assert again["calibration_accuracy"]["value"] == 1.0
     assert again["flip_rate"]["value"] == 0.0
     assert again["kendall_tau"]["value"] == 1.0
+
+
+def test_a_second_judge_looked_over_half_of_the_pairs_and_entered_no_reward(run: RunDir) -> None:
+    for row in run.metrics():
+        said = run.load_audits(row["step"])
+        assert {one["judge"] for one in said} == {"python:tests.e2e.judges:fewer_vowels"}
+        assert (row["judge/num_audited"], row["judge/num_audit_calls"], len(said)) == (6.0, 12.0, 12)
+        ties = sum(one["value"] == 0.5 for one in said) / 2
+        assert row["judge/audit_agreement"] == ties / 6, "it agrees on ties only"
+        assert row["judge/num_alarms"] == 1.0
+        assert row["judge/calibration_accuracy"] == 1.0
+        assert row["judge/num_calibrated"] == 2.0
+        judges = {one["judge"] for one in run.load_matches(row["step"])}
+        assert judges == {"python:tests.e2e.judges:more_vowels"}
+    summary = run.summary()
+    assert summary is not None
+    assert summary["judge_health"]["judge/calibration_accuracy"]["num_steps"] == 3
+    assert any("is under min_audit_agreement" in phrase for phrase in summary["judge_alarms"])
+    assert "the second judge agrees" in (run.path / "report.html").read_text(encoding="utf-8")
 
 
 def test_wandb_wrote_offline(run: RunDir) -> None:

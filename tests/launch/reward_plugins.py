@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+from pathlib import Path
 
 from rewards.errors import JudgeFailure
 from rewards.types import Candidate, Prompt
@@ -67,3 +69,10 @@ _LOTS = itertools.cycle((1.0, 0.0, 0.0))
 def coin(prompt: Prompt, first: Candidate, second: Candidate) -> float:
     """Says something else every time it is asked the same."""
     return next(_LOTS)
+
+
+async def waits(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    """For longer than any test; the file $STARTED says that it does."""
+    Path(os.environ["STARTED"]).touch()
+    await asyncio.sleep(600.0)
+    return 0.5

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from launch.health import run_health, step_health
-from rewards.alarms import FIGURES
+from launch.health import health_totals, run_health, step_health
+from rewards.alarms import FIGURES, JudgeAlarm
 from rewards.diagnostics.style import STYLE_FEATURES
 from rewards.types import Audit, Call, GroupKey, GroupScore, KnownAnswer, Match, Pairing, Prompt, Verdict
 from rollouts.types import Group, Rollout, Turn, VersionSpan
@@ -89,6 +89,17 @@ def test_a_run_is_the_mean_of_its_steps_weighed_by_what_they_asked() -> None:
     assert health["judge/audit_agreement"]["value"] == pytest.approx((1.0 + 4.5) / 10)
     assert health["reward/length_correlation"] == {"value": -0.5, "low": -0.5, "high": -0.5, "num_steps": 2}
     assert set(health) == {"judge/order_flip_rate", "judge/audit_agreement", "reward/length_correlation"}
+    alarms = (
+        JudgeAlarm(max_order_flip_rate=0.25, min_audit_agreement=0.5),
+        JudgeAlarm(max_order_flip_rate=0.25, ring_on="interval"),
+        JudgeAlarm(min_reliability=0.5),
+    )
+    totals = health_totals([*rows, {"step": 4, "reward/reliability": 0.4}], alarms)
+    assert totals["judge_health"]["reward/reliability"]["value"] == 0.4
+    assert totals["judge_alarms"] == [
+        "judge/order_flip_rate 0.300 is over max_order_flip_rate = 0.25",
+        "reward/reliability 0.400 is under min_reliability = 0.5",
+    ]
     alone = run_health(rows[:1])
     assert (alone["reward/length_correlation"]["low"], alone["reward/length_correlation"]["high"]) == (-1.0, 1.0)
     assert run_health([]) == run_health(rows[2:]) == {}

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from launch.cli import app
-from launch.rejudge import change, rejudge, summarize
+from launch.rejudge import change, rejudge, summarize, summary_text
 from launch.run_dir import RunDir
 from recipes.reward import load_rewards
 from rewards.errors import UserError
@@ -100,6 +100,16 @@ def test_another_topology_costs_less_and_a_second_time_nothing(run: RunDir, tmp_
     assert reward_plugins.ASKED == []
     assert [row["rewards_after"] for row in second["groups"]] == [row["rewards_after"] for row in first["groups"]]
     assert (run.path / "judge_cache.sqlite").is_file()
+
+
+def test_known_pairs_are_asked_and_shown(run: RunDir, tmp_path: Path) -> None:
+    known = tmp_path / "known.jsonl"
+    known.write_text('{"prompt": "p", "better": "longer", "worse": "short"}\n')
+    result = rejudge(run, rewards(tmp_path, more=f"  calibration: {{file: {known}, per_group: 2}}\n"))
+    assert (result["num_calls"], result["calibration_accuracy"]["value"]) == (24, 1.0)
+    (judge,) = result["judges"].values()
+    assert judge["num_calls"] == 24 + 4 * 2
+    assert "known answers right                   1.000" in summary_text(result)
 
 
 def test_steps_and_fields_that_are_not_there(run: RunDir, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ SUMMARY: dict[str, Any] = {
         "judge/audit_agreement": {"value": 0.75, "low": 0.5, "high": 0.9, "num_steps": 4},
         "judge/tie_rate": {"value": 0.125, "low": 0.1, "high": 0.2, "num_steps": 3},
     },
+    "judge_alarms": ["judge/tie_rate 0.125 is over max_tie_rate = 0.1"],
     "mean_length": {"before": 31.25, "after": 18.5},
     "judge_calls": 12345,
     "seconds_by_phase": {"sample": 40.2, "learn": 100.4},
@@ -62,6 +63,7 @@ def games(count: int, text: str = "An answer.") -> list[dict[str, Any]]:
 def test_judge_health_over_the_run_is_on_the_page_and_its_core_in_the_text(run: RunDir) -> None:
     run.save_summary(SUMMARY)
     assert "training: the second judge says the same      0.750 [0.500, 0.900]" in summary_text(SUMMARY)
+    assert "judge alarm over the run                      judge/tie_rate 0.125 is over" in summary_text(SUMMARY)
     page = write_report(run.path).read_text(encoding="utf-8")
     assert "<th>judge/tie_rate</th><td>0.125 [0.100, 0.200]</td><td>3</td>" in page
     run.append_metrics(1, {"judge/audit_agreement": 0.5, "judge/calibration_accuracy": 1.0})

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +133,46 @@ def test_the_command_prints_a_table_or_json_or_writes_rows(tmp_path: Path) -> No
     out = tmp_path / "out.jsonl"
     assert CliRunner().invoke(app, [*arguments, "-o", str(out)]).stdout == ""
     assert [json.loads(line)["rewards"] for line in out.read_text().splitlines()] == [[0.0, 1.0, 0.5], [1.0, 0.0]]
+
+
+def test_what_cannot_be_written_is_said_before_anybody_is_asked(tmp_path: Path) -> None:
+    rewards(tmp_path)
+    (tmp_path / "folder").mkdir()
+    arguments = ["score", str(file_of(tmp_path, *GROUPS)), "--reward", str(tmp_path / "rewards.yaml"), "-o"]
+    reward_plugins.ASKED.clear()
+    for out, fault in (("nowhere/out.jsonl", "there is no folder"), ("folder", "is a folder; name a file in it")):
+        done = CliRunner().invoke(app, [*arguments, str(tmp_path / out)])
+        assert isinstance(done.exception, UserError)
+        assert fault in str(done.exception)
+    assert reward_plugins.ASKED == []
+
+
+def test_what_the_recipe_names_wrongly_is_said_with_its_file(tmp_path: Path) -> None:
+    file = file_of(tmp_path, *GROUPS)
+    with pytest.raises(UserError, match=r"^.*rewards\.yaml: target 'tests\.launch\.reward_plugins:nobody': "):
+        score_file(file, rewards(tmp_path, "nobody"))
+    gates = "  gates: [{kind: command, command: [no-such-tool]}]\n"
+    with pytest.raises(UserError, match=r"^.*rewards\.yaml: gate command: "):
+        score_file(file, rewards(tmp_path, more=gates))
+    fields = "  gates: [{kind: command, command: [cat], field_files: {a.py: tests}}]\n"
+    with pytest.raises(UserError, match=r"groups\.jsonl: group first: fields\.tests is missing"):
+        score_file(file, rewards(tmp_path, more=fields))
+
+
+@pytest.mark.slow
+def test_sigterm_ends_it_with_a_line_and_nothing_half_written(tmp_path: Path) -> None:
+    rewards(tmp_path, "waits")
+    out = tmp_path / "out.jsonl"
+    command = [sys.executable, "-m", "launch.cli", "score", str(file_of(tmp_path, *GROUPS)), "-o", str(out)]
+    command += ["--reward", str(tmp_path / "rewards.yaml")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "STARTED": str(tmp_path / "started")}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    while process.poll() is None and not (tmp_path / "started").exists():
+        time.sleep(0.02)
+    process.terminate()
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (128 + signal.SIGTERM, "ended by a signal; nothing was written\n")
+    assert not out.exists()
 
 
 def test_bad_input_is_exit_code_2(tmp_path: Path) -> None:

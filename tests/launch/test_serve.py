@@ -131,6 +131,8 @@ def test_what_is_refused_before_anything_starts(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("TOKEN", "sésame")
     assert "plain ASCII" in refused(path, token_env="TOKEN")
     assert "has no 'nobody'" in refused(recipe(tmp_path, "nobody"))
+    gates = "  gates: [{kind: command, command: [no-such-tool]}]\n"
+    assert "rewards.yaml: gate command: " in refused(recipe(tmp_path, "longer", gates))
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ async def test_a_share_of_the_pairs_is_asked_in_both_orders_and_enters_no_reward
         assert decided_pairs(score) == decided_pairs(alone)
     calls = calls_of(scores)
     assert len(calls) == len(told) == len(second.asked) == 2 * 6, "half of 2 x 6 pairs"
+    assert audited_metrics(scores)["audit_tokens"] == 10.0 * len(calls)
     assert {call.judge for call in calls} == {"second"}
     for score in scores:
         assert score.audit is not None
@@ -303,6 +304,7 @@ def test_figures_by_hand() -> None:
     assert metrics["num_audit_calls"] == 6.0
     assert metrics["num_audit_failed"] == 1.0
     assert metrics["num_audit_unasked"] == 3.0
+    assert (metrics["audit_tokens"], metrics["audit_cost"]) == (0.0, 0.0)
     assert metrics["calibration_accuracy"] == pytest.approx(2.5 / 4)
     assert metrics["calibration_accuracy_low"] < 2.5 / 4 < metrics["calibration_accuracy_high"]
     assert (metrics["num_calibrated"], metrics["num_calibration_failed"]) == (4.0, 1.0)

@@ -348,14 +348,18 @@ def test_draws_follow_from_the_group_and_meet_their_share() -> None:
 
 
 def test_files_of_known_pairs(tmp_path: Path) -> None:
-    (tmp_path / "pairs.jsonl").write_text('{"prompt": "p", "better": "b", "worse": "w"}\n\n')
+    (tmp_path / "pairs.jsonl").write_text('\ufeff{"prompt": "p", "better": "b", "worse": "w"}\n\n')
     (pair,) = load_pairs("pairs.jsonl", tmp_path)
     assert (pair.prompt.text, pair.better.text, pair.worse.text) == ("p", "b", "w")
+    (tmp_path / "lines.jsonl").write_text('{"prompt": "p", "better": "b\u2028\u0085c", "worse": "w"}\n')
+    assert load_pairs("lines.jsonl", tmp_path)[0].better.text == "b\u2028\u0085c"
     for text, fault in (
         ("", "holds no pair"),
         ("{}", "pairs.jsonl:1: needs the texts"),
         ("[1]", "pairs.jsonl:1: needs the texts"),
         ('{"prompt": "p", "better": "b", "worse": "w"}\nx', "pairs.jsonl:2: is no JSON"),
+        ("[" * 100_000, "pairs.jsonl:1: is no JSON"),
+        ('{"prompt": "p", "better": "\\ud800", "worse": "w"}', "pairs.jsonl:1: .* half of a surrogate pair"),
     ):
         (tmp_path / "pairs.jsonl").write_text(text)
         with pytest.raises(UserError, match=fault):
