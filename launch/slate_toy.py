@@ -9,8 +9,9 @@ The answers are well formed and of middling quality: who wrote them half sees wh
 half the length allowed and ranks carelessly. So RL finds the format in place and something to improve. A slate is
 written in the order of the pool, so that a tiny model need not learn which of its items it has named already.
 
-An item that shows a number is one word together with it (" i07:3"): to find the items that match, one head that copies
-is enough. Spread over several words, the same evidence is not found by a model of this size in thousands of updates.
+An item that shows a number is one word together with it (" i07:3"), so that to copy the right items a head need not
+first learn to carry what stands beside an id to it: with topics as words of their own, a model of this size had not got
+there after 1,500 updates.
 """
 
 from __future__ import annotations

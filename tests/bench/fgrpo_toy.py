@@ -149,9 +149,9 @@ def print_table(columns: Mapping[str, Mapping[str, str]]) -> None:
     """columns: heading -> row name -> cell."""
     names = list(next(iter(columns.values())))
     width = max(map(len, names))
-    print(f"{'':<{width}}  " + "  ".join(f"{heading:<22}" for heading in columns))
+    print(f"{'':<{width}}  " + "  ".join(f"{heading:<23}" for heading in columns))
     for name in names:
-        print(f"{name:<{width}}  " + "  ".join(f"{column[name]:<22}" for column in columns.values()))
+        print(f"{name:<{width}}  " + "  ".join(f"{column[name]:<23}" for column in columns.values()))
 
 
 def main() -> None:
