@@ -238,7 +238,7 @@ class RunDir:
         """Where the run keeps its judge's verdicts, relative to the run; None without a cache. Checkpoints name it."""
         return JUDGE_CACHE if (self.path / JUDGE_CACHE).exists() else None
 
-    # --- now and the end -----------------------------------------------------------------------------------------------
+    # --- now and the end ----------------------------------------------------------------------------------------------
 
     def save_phase(self, phase: Mapping[str, Any]) -> None:
         self._write_json("phase.json", phase)
