@@ -6,6 +6,7 @@ matches/step_000012.parquet             the match log; audits/ likewise: what a 
 evaluation/start.parquet  evaluation/step_000012.parquet
 checkpoints/step_12/                    a folder under this name is complete: its writer renames it into place
 metrics.jsonl                           one row a step
+phase.json                              at every phase: which it is, of which step, and since when
 summary.json  report.html               at the end
 driver.lock                             held while a driver writes
 """
@@ -247,7 +248,10 @@ class RunDir:
         """Where the run keeps its judge's verdicts, relative to the run; None without a cache. Checkpoints name it."""
         return JUDGE_CACHE if (self.path / JUDGE_CACHE).exists() else None
 
-    # --- the end ---------------------------------------------------------------------------------------------------
+    # --- now and the end ----------------------------------------------------------------------------------------------
+
+    def save_phase(self, phase: Mapping[str, Any]) -> None:
+        self._write_json("phase.json", phase)
 
     def save_summary(self, summary: Mapping[str, Any]) -> None:
         self._write_json("summary.json", summary)

@@ -138,8 +138,9 @@ class EnginePool:
         return len(doomed)
 
     def unfinished(self) -> list[str]:
-        """Rollouts that are being sampled: `group#attempt/index`."""
-        return [f"rollout {key}/{index}" for key, index in sorted(self._unfinished)]
+        """What is waited for: engines that are started in a dead one's place, and rollouts, `group#attempt/index`."""
+        engines = [f"a new engine {slot.number}" for slot in self.slots if slot.is_replacing]
+        return engines + [f"rollout {key}/{index}" for key, index in sorted(self._unfinished)]
 
     def processes(self) -> dict[str, int]:
         """The engines' processes on this host: `engine0-actor`, `engine0-core-PID`, `engine0-worker-PID`, others."""

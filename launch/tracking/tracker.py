@@ -1,6 +1,6 @@
 """All sinks of a run as one.
 
-event --> metrics.jsonl --> wandb --> screen          wandb's own troubles --Note--> screen
+event --> metrics.jsonl, phase.json --> wandb --> screen          wandb's own troubles --Note--> screen
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from launch.run_dir import RunDir
 from launch.tracking.display import make_display
 from launch.tracking.fanout import Fanout
 from launch.tracking.jsonl import MetricsFile
+from launch.tracking.phase_file import PhaseFile
 from launch.tracking.wandb_sink import WandbSink
 from recipes.schema import Recipe
 from rl.events import EventSink
@@ -21,7 +22,7 @@ def make_tracker(recipe: Recipe, run: RunDir, num_steps: int | None = None) -> E
         num_steps: of the run; default: those of `rl`.
     """
     display = make_display(recipe.tracking.display, run.path.name, num_steps or recipe.rl.num_steps)
-    sinks: list[EventSink] = [MetricsFile(run)]
+    sinks: list[EventSink] = [MetricsFile(run), PhaseFile(run)]
     if recipe.tracking.wandb.mode != "disabled":
         sinks.append(WandbSink(recipe.tracking.wandb, run.path, recipe.model_dump(mode="json"), display.handle))
     return Fanout([*sinks, display])

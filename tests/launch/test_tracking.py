@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from launch.run_dir import RunDir
 from launch.tracking.display import LiveDisplay, PlainDisplay, make_display
 from launch.tracking.fanout import Fanout
 from launch.tracking.jsonl import MetricsFile
+from launch.tracking.phase_file import PhaseFile
 from launch.tracking.status import Status, duration_text, waiting_text
 from launch.tracking.wandb_sink import WandbSink
 from recipes.schema import WandbConfig
@@ -78,6 +81,24 @@ def test_the_metrics_file_has_one_row_a_step(tmp_path: Path) -> None:
     for event in (PhaseStarted(1, "learn", 0.0), Note("info", "x"), StepDone(1, METRICS), StepDone(2, {}), RunDone({})):
         sink.handle(event)
     assert run.metrics() == [{"step": 1, **METRICS}, {"step": 2}]
+
+
+def test_the_phase_file_says_what_the_run_does_and_what_it_waits_for(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path, "demo", {}, seed=0)
+    noon = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+    sink = PhaseFile(run, lambda: noon)
+    sampling = {"step": 3, "phase": "sample", "since": "2026-01-02T12:00:00+00:00"}
+    waits = sampling | {"silent_s": 12, "waiting_for": "rollout step3-0#0/2"}
+    events: list[tuple[Event, dict[str, Any]]] = [
+        (PhaseStarted(3, "sample", 5.0), sampling),
+        (Waiting("sample", 12.3, "rollout step3-0#0/2"), waits),
+        (Note("info", "a note"), waits),
+        (Progress("sample", 1, 8, "rollouts"), sampling),
+        (RunDone({"steps": 3}), sampling | {"phase": "done"}),
+    ]
+    for event, written in events:
+        sink.handle(event)
+        assert json.loads((run.path / "phase.json").read_text()) == written
 
 
 # --- status -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any, cast
 
@@ -142,6 +143,16 @@ async def test_what_stops_a_run_while_it_samples_surfaces_as_it_is() -> None:
     with pytest.raises(RunStopped, match="the budget is spent"):
         await pool.sample([REQUEST, replace(REQUEST, key=GroupKey("step1-1"))], cast(Any, Spent()))
     assert pool._outstanding == [0]
+
+
+async def test_what_is_waited_for_has_a_name() -> None:
+    spec = EngineSpec(model="m", max_model_len=8, config=EngineConfig(), device="cpu")
+    pool = EnginePool([spec, spec], parse=lambda prompt, text: ParsedAnswer(), deadline_s=1.0)
+    assert pool.unfinished() == []
+    pool._unfinished = {(GroupKey("step1-1"), 0), (GroupKey("step1-0"), 2)}
+    pool.slots[1]._replacement = replacement = asyncio.create_task(asyncio.sleep(0))
+    assert pool.unfinished() == ["a new engine 1", "rollout step1-0#0/2", "rollout step1-1#0/0"]
+    await replacement
 
 
 # --- segments -----------------------------------------------------------------------------------------------------
