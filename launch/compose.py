@@ -143,10 +143,10 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
             first_bundle=placement.first_learner_bundle,
             gpus_per_rank=placement.learner_share,
         )
-        judge = await stack.enter_async_context(
-            open_rewards(recipe.rewards, device=device, seed=recipe.seed, base_dir=base_dir)
-        )
         cache = await stack.enter_async_context(open_cache(cache_path(recipe.rewards, run.path)))
+        judge = await stack.enter_async_context(
+            open_rewards(recipe.rewards, device=device, seed=recipe.seed, base_dir=base_dir, cache=cache)
+        )
         desk = await make_desk(recipe.rewards, judge, cache=cache, base_dir=base_dir)
         books = LedgerFile(run.path / "judge_ledger.json")
         stack.callback(books.save)
@@ -254,7 +254,7 @@ def _audit(recipe: Recipe, base_dir: Path, device: Device, cache: JudgeCache | N
     @asynccontextmanager
     async def open_audit() -> AsyncIterator[GroupSink]:
         audited = rewards.model_copy(update={"judge": config})
-        async with open_judge(config, device=device, seed=recipe.seed, base_dir=base_dir) as judge:
+        async with open_judge(config, device=device, seed=recipe.seed, base_dir=base_dir, cache=cache) as judge:
             desk = await make_desk(audited, judge, cache=cache, base_dir=base_dir)
             yield make_sink(
                 audited,

@@ -15,11 +15,13 @@ from launch.desk import Desk
 from launch.devices import Device, judge_engine_spec
 from rewards.arena import Arena
 from rewards.budget import Spend
+from rewards.cache import JudgeCache
 from rewards.config import RewardsConfig, ScorerRewards, TournamentRewards
 from rewards.gates import build_gates
 from rewards.importing import import_target
 from rewards.judge_config import JudgeConfig, PanelJudge, VerdictTokensJudge
 from rewards.judges import build_judge, panel_of
+from rewards.rubrics.store import CachedStore
 from rewards.scorers import build_scorer
 from rewards.scoring import ScorerSink
 from rewards.topology_config import RoundRobin, SingleElimination
@@ -32,22 +34,31 @@ from rollouts.token_scorer import EngineScorer
 
 @asynccontextmanager
 async def open_judge(
-    config: JudgeConfig, *, device: Device, seed: int, base_dir: Path | None = None
+    config: JudgeConfig,
+    *,
+    device: Device,
+    seed: int,
+    base_dir: Path | None = None,
+    cache: JudgeCache | None = None,
 ) -> AsyncIterator[Judge]:
-    """The judge, ready to compare; a verdict_tokens judge gets an engine that ends with the context.
+    """The judge, ready to compare; one that runs in vLLM gets an engine that ends with the context.
 
-    base_dir: where relative paths of templates and pairs start; default: the working directory.
+    base_dir: where relative paths of templates and pairs start; default: the working directory. cache: where criteria
+    are kept that a judge writes for prompts; default: in memory.
     """
+    store = None if cache is None else CachedStore(cache)
     if isinstance(config, PanelJudge):
         async with AsyncExitStack() as stack:
             members = [
-                await stack.enter_async_context(open_judge(member.judge, device=device, seed=seed, base_dir=base_dir))
+                await stack.enter_async_context(
+                    open_judge(member.judge, device=device, seed=seed, base_dir=base_dir, cache=cache)
+                )
                 for member in config.members
             ]
             yield panel_of(config, members, base_dir=base_dir)
         return
     if not isinstance(config, VerdictTokensJudge):
-        judge = build_judge(config, resolve_model=resolve_model, seed=seed, base_dir=base_dir)
+        judge = build_judge(config, resolve_model=resolve_model, seed=seed, base_dir=base_dir, criteria_store=store)
         try:
             yield judge
         finally:
@@ -69,13 +80,18 @@ async def open_judge(
 
 @asynccontextmanager
 async def open_rewards(
-    config: RewardsConfig, *, device: Device, seed: int, base_dir: Path | None = None
+    config: RewardsConfig,
+    *,
+    device: Device,
+    seed: int,
+    base_dir: Path | None = None,
+    cache: JudgeCache | None = None,
 ) -> AsyncIterator[Judge | None]:
-    """The judge of `rewards`, or None where rewards come from a scorer."""
+    """The judge of `rewards`, or None where rewards come from a scorer. cache: as in `open_judge`."""
     if isinstance(config, ScorerRewards):
         yield None
         return
-    async with open_judge(config.judge, device=device, seed=seed, base_dir=base_dir) as judge:
+    async with open_judge(config.judge, device=device, seed=seed, base_dir=base_dir, cache=cache) as judge:
         yield judge
 
 

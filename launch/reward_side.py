@@ -69,10 +69,10 @@ async def open_reward_side(
             stack.enter_context(ray_session(recipe))
         # Whoever only scores by a function or a judge in this process need not wait for torch to look for GPUs.
         device = resolve_device(recipe) if _has_engine(rewards) else "cpu"
-        judge = await stack.enter_async_context(
-            open_rewards(rewards, device=device, seed=recipe.seed, base_dir=base_dir)
-        )
         cache = await stack.enter_async_context(open_cache(cache_path(rewards, run)))
+        judge = await stack.enter_async_context(
+            open_rewards(rewards, device=device, seed=recipe.seed, base_dir=base_dir, cache=cache)
+        )
         desk = await make_desk(rewards, judge, cache=cache, base_dir=base_dir)
         yield RewardSide(rewards, recipe.seed, judge, desk, Ledger())
 

@@ -1,6 +1,7 @@
 """Upper bounds that follow from a recipe alone: judge calls and token counts. Pure arithmetic, nothing is built.
 
-A call is one question to a judge, its retries not counted; gates and failed rollouts only make it less.
+A call is one question to a judge, its retries not counted; gates and failed rollouts only make it less. That a model
+writes criteria for a prompt is a call too, once per prompt: counted for every group, since no group need come twice.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rewards.config import RewardsConfig, TournamentRewards
-from rewards.judge_config import ChatJudge, JudgeConfig, PanelJudge, is_symmetric, single_judges, verdict_of
+from rewards.judge_config import JudgeConfig, PanelJudge, RubricJudge, is_symmetric, single_judges, verdict_of
 from rewards.topologies import build_topology
 from rewards.topology_config import Adaptive, KWise
 from rewards.types import VerdictKind
+from rewards.voting_config import VotingJudge
 
 if TYPE_CHECKING:
     from recipes.schema import Recipe
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class JudgeCalls:
-    """Upper bounds; `audit` calls go to the second judge and are not in the others. votes: requests behind one call of
-    a chat judge, at most."""
+    """Upper bounds; `audit` calls go to the second judge and are not in the others. votes: requests behind one call
+    about a match, at most. writing: calls of a group that write criteria, which the others include."""
 
     per_group: int
     per_step: int
@@ -32,6 +34,7 @@ class JudgeCalls:
     per_run: int
     audit: int
     votes: int = 1
+    writing: int = 0
 
 
 def verdict_kind(rewards: TournamentRewards) -> VerdictKind:
@@ -55,6 +58,7 @@ def calls_per_group(rewards: RewardsConfig, group_size: int) -> int:
     if not isinstance(rewards, TournamentRewards):
         return 0
     most = build_topology(rewards.topology).max_matches(group_size) * calls_per_match(rewards)
+    most += writing_calls(rewards.judge)
     return _least(most, rewards.budget.calls_per_group, rewards.budget.calls_per_step)
 
 
@@ -63,7 +67,8 @@ def calls_per_step(rewards: RewardsConfig, group_size: int, num_groups: int) -> 
     most = calls_per_group(rewards, group_size) * num_groups
     if isinstance(rewards, TournamentRewards) and isinstance(rewards.topology, Adaptive):
         opening = (group_size + 1) // 2 * calls_per_match(rewards)
-        most = min(most, num_groups * max(rewards.topology.calls_per_group, opening))
+        per_group = max(rewards.topology.calls_per_group, opening) + writing_calls(rewards.judge)
+        most = min(most, num_groups * per_group)
     if isinstance(rewards, TournamentRewards):
         most = _least(most, rewards.budget.calls_per_step, rewards.budget.calls_per_run)
         most += num_groups * calibration_calls(rewards.judge)
@@ -78,7 +83,12 @@ def groups_per_step(recipe: Recipe) -> int:
 
 def most_votes(judge: JudgeConfig) -> int:
     """Requests behind one call, at most."""
-    return max(one.votes if isinstance(one, ChatJudge) else 1 for one in single_judges(judge))
+    return max(one.votes if isinstance(one, VotingJudge) else 1 for one in single_judges(judge))
+
+
+def writing_calls(judge: JudgeConfig) -> int:
+    """Calls that write criteria for a prompt, once each."""
+    return sum(isinstance(one, RubricJudge) and one.criteria_from == "prompt" for one in single_judges(judge))
 
 
 def calibration_calls(judge: JudgeConfig) -> int:
@@ -100,13 +110,12 @@ def num_evaluations(num_steps: int, every: int | None) -> int:
 def judge_calls(recipe: Recipe) -> JudgeCalls:
     """Training plays the topology; evaluation plays answer i against answer i of the starting model, in both orders."""
     evaluation = recipe.evaluation
-    games = evaluation.num_prompts * evaluation.rollouts_per_prompt
     per_group = calls_per_group(recipe.rewards, recipe.rollouts.group_size)
     per_step = calls_per_step(recipe.rewards, recipe.rollouts.group_size, groups_per_step(recipe))
     per_evaluation, per_run = 0, None
     if isinstance(recipe.rewards, TournamentRewards):
         per_run = recipe.rewards.budget.calls_per_run
-        per_evaluation = games * calls_in(True, recipe.rewards.judge)
+        per_evaluation = _evaluation_calls(recipe, recipe.rewards.judge)
     times = num_evaluations(recipe.rl.num_steps, evaluation.every)
     audit = evaluation.audit_judge
     return JudgeCalls(
@@ -115,6 +124,13 @@ def judge_calls(recipe: Recipe) -> JudgeCalls:
         per_evaluation=per_evaluation,
         num_evaluations=times,
         per_run=_least(per_step * recipe.rl.num_steps, per_run) + per_evaluation * times,
-        audit=games * calls_in(True, audit) if audit else 0,
+        audit=_evaluation_calls(recipe, audit) if audit else 0,
         votes=most_votes(recipe.rewards.judge) if isinstance(recipe.rewards, TournamentRewards) else 1,
+        writing=writing_calls(recipe.rewards.judge) if isinstance(recipe.rewards, TournamentRewards) else 0,
     )
+
+
+def _evaluation_calls(recipe: Recipe, judge: JudgeConfig) -> int:
+    evaluation = recipe.evaluation
+    games = evaluation.num_prompts * evaluation.rollouts_per_prompt
+    return games * calls_in(True, judge) + evaluation.num_prompts * writing_calls(judge)
