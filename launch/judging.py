@@ -1,6 +1,6 @@
 """Opens what a recipe's `rewards` ask for: judge, gates and the arena (or scorer) over them.
 
-open_judge --starts--> judge (and its engine, for verdict_tokens)        closed when the context ends
+open_judge --starts--> judge (and its engine, if it has one)             closed when the context ends
 make_sink  --------->  Arena or ScorerSink
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from launch.desk import Desk
 from launch.devices import Device, judge_engine_spec
@@ -19,7 +19,7 @@ from rewards.cache import JudgeCache
 from rewards.config import RewardsConfig, ScorerRewards, TournamentRewards
 from rewards.gates import build_gates
 from rewards.importing import import_target
-from rewards.judge_config import JudgeConfig, PanelJudge, VerdictTokensJudge
+from rewards.judge_config import EngineJudge, JudgeConfig, PanelJudge, VerdictTokensJudge, has_engine
 from rewards.judges import build_judge, panel_of
 from rewards.rubrics.store import CachedStore
 from rewards.scorers import build_scorer
@@ -29,6 +29,7 @@ from rewards.types import CallHandler, Judge
 from rollouts.engine_slot import start_engine, stop_engine
 from rollouts.models import load_tokenizer, resolve_model
 from rollouts.pool import actor_options
+from rollouts.pooler import EnginePooler
 from rollouts.token_scorer import EngineScorer
 
 
@@ -57,7 +58,7 @@ async def open_judge(
             ]
             yield panel_of(config, members, base_dir=base_dir)
         return
-    if not isinstance(config, VerdictTokensJudge):
+    if not has_engine(config):
         judge = build_judge(config, resolve_model=resolve_model, seed=seed, base_dir=base_dir, criteria_store=store)
         try:
             yield judge
@@ -68,14 +69,23 @@ async def open_judge(
     spec = judge_engine_spec(config, model, device, seed)
     handle = await start_engine(spec, **actor_options(spec))
     try:
-        scorer = EngineScorer(handle, load_tokenizer(model), config.max_model_len)
-        judge = build_judge(config, token_scorer=scorer, seed=seed, base_dir=base_dir)
+        judge = _judge_over(config, handle, model, seed=seed, base_dir=base_dir)
         try:
             yield judge
         finally:
             await judge.close()
     finally:
         await stop_engine(handle)
+
+
+def _judge_over(config: EngineJudge, handle: Any, model: Path, *, seed: int, base_dir: Path | None) -> Judge:
+    """A judge that asks its own engine."""
+    tokenizer = load_tokenizer(model)
+    if isinstance(config, VerdictTokensJudge):
+        scorer = EngineScorer(handle, tokenizer, config.max_model_len)
+        return build_judge(config, token_scorer=scorer, seed=seed, base_dir=base_dir)
+    pooler = EnginePooler(handle, tokenizer, config.max_tokens)
+    return build_judge(config, state_pooler=pooler, resolve_model=lambda _: model, seed=seed)
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from recipes.reward import RewardRecipe
 from rewards.arena import Arena, local_limiter
 from rewards.calling import Caller, Line
 from rewards.config import RewardsConfig, ScorerRewards, TournamentRewards
-from rewards.judge_config import ProgramJudge, VerdictTokensJudge, single_judges
+from rewards.judge_config import ProgramJudge, has_engine, single_judges
 from rewards.ledger import Ledger
 from rewards.scoring import ScorerSink
 from rewards.types import Call, CallHandler, GroupKey, Judge, Ranking
@@ -103,9 +103,7 @@ def call_counter(what: str) -> Iterator[CallHandler]:
 
 
 def _has_engine(rewards: RewardsConfig) -> bool:
-    return isinstance(rewards, TournamentRewards) and any(
-        isinstance(judge, VerdictTokensJudge) for judge in single_judges(rewards.judge)
-    )
+    return isinstance(rewards, TournamentRewards) and any(has_engine(judge) for judge in single_judges(rewards.judge))
 
 
 def _needs_ray(rewards: RewardsConfig) -> bool:

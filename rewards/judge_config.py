@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeGuard
 
 from pydantic import Field, model_validator
 
@@ -116,7 +116,12 @@ class RewardModelJudge(StrictModel):
 
     kind: Literal["reward_model"]
     model: str
-    """Directory, or `package:NAME`, with a chat template. Runs on CPU, in the driver."""
+    """Directory, or `package:NAME`, with a chat template."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """Where it runs. transformers: on CPU, in the driver. vllm: in an engine of its own that pools, on a GPU where the
+    run has them; causal models only."""
+    kv_cache_gib: Annotated[float, Field(gt=0, le=4096)] = 1.0
+    """Of `engine: vllm` on CPU."""
     head: Literal["scalar", "preference_embedding"] = "scalar"
     """scalar: a sequence classifier with one output (Bradley-Terry). preference_embedding: a general preference model
     (GPM), whose preferences may go round in circles."""
@@ -210,9 +215,18 @@ JudgeConfig = Annotated[
 ]
 
 
+EngineJudge = VerdictTokensJudge | RewardModelJudge
+"""Those that may run in a vLLM engine of their own."""
+
+
 def single_judges(judge: JudgeConfig) -> tuple[SingleJudge, ...]:
     """The members of a panel; else the judge itself."""
     return tuple(member.judge for member in judge.members) if isinstance(judge, PanelJudge) else (judge,)
+
+
+def has_engine(judge: SingleJudge) -> TypeGuard[EngineJudge]:
+    """Whether it runs in a vLLM engine of its own."""
+    return isinstance(judge, VerdictTokensJudge) or (isinstance(judge, RewardModelJudge) and judge.engine == "vllm")
 
 
 def verdict_of(judge: JudgeConfig) -> VerdictKind:

@@ -557,6 +557,15 @@ class TokenScorer(Protocol):
     ) -> ChoiceScores: ...
 
 
+class StatePooler(Protocol):
+    """A causal model in an engine that says what it makes of a finished exchange: the state of its last token."""
+
+    async def last_state(self, messages: Sequence[Message]) -> Sequence[float]:
+        """Of the last layer, normalised as the model does it, one number per hidden unit. Raises JudgeFailure for an
+        exchange that is longer than the model may read."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """A model's answer. is_cut: it ran into its limit of tokens. cost: money, as the endpoint's prices say."""
