@@ -56,7 +56,7 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
         games = f"{calls.per_group} a group, {calls.per_step:,} a step, {calls.per_evaluation:,} an evaluation"
         audit = f", {calls.audit:,} by the audit judge" if calls.audit else ""
         votes = f"; a call is up to {calls.votes} requests" if calls.votes > 1 else ""
-        writing = f"; {calls.writing} of a group's, once per prompt, write criteria" if calls.writing else ""
+        writing = f"; {calls.writing} a group of them to write criteria, once per prompt" if calls.writing else ""
         yield "judge calls", f"up to {games}, {calls.per_run:,} a run{audit}{votes}{writing}"
     yield "memory", f"about {plan.memory_gib:.1f} GiB{_unknown(plan.memory)}"
     for item in plan.memory:

@@ -42,7 +42,7 @@ class ScalarPooling(KeptTasks[tuple[str, str], float]):
         self._pooler = pooler
 
     async def _read(self, pair: tuple[str, str]) -> float:
-        value = float(self._head_H @ await _state(self._pooler, pair))
+        value = float(self._head_H @ await answer_state(self._pooler, pair))
         if not math.isfinite(value):
             raise JudgeFailure("bad_reply", "the reward is not finite", retryable=False)
         return value
@@ -58,7 +58,7 @@ class EmbeddingPooling(KeptTasks[tuple[str, str], Embedding]):
         self._prompts: KeptTasks[str, NDArray[Any]] = KeptTasks(self._prompt_state)
 
     async def _read(self, pair: tuple[str, str]) -> Embedding:
-        answer_H = await _state(self._pooler, pair)
+        answer_H = await answer_state(self._pooler, pair)
         prompt_H = (await self._prompts.get([pair[0]]))[0] if self._heads.need_the_prompt else None
         return self._heads.embedding(answer_H, prompt_H)
 
@@ -70,5 +70,6 @@ class EmbeddingPooling(KeptTasks[tuple[str, str], Embedding]):
         return np.asarray(await self._pooler.last_state(exchange(prompt, "")[:1]), dtype=np.float32)
 
 
-async def _state(pooler: StatePooler, pair: tuple[str, str]) -> NDArray[Any]:
+async def answer_state(pooler: StatePooler, pair: tuple[str, str]) -> NDArray[Any]:
+    """After the finished exchange of a prompt and an answer, [H]."""
     return np.asarray(await pooler.last_state(exchange(*pair)), dtype=np.float32)
