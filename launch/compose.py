@@ -143,12 +143,12 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
             first_bundle=placement.first_learner_bundle,
             gpus_per_rank=placement.learner_share,
         )
-        judge = await stack.enter_async_context(
-            open_rewards(recipe.rewards, device=device, seed=recipe.seed, base_dir=base_dir)
-        )
         cache = await stack.enter_async_context(open_cache(cache_path(recipe.rewards, run.path)))
+        judge = await stack.enter_async_context(
+            open_rewards(recipe.rewards, device=device, seed=recipe.seed, base_dir=base_dir, cache=cache)
+        )
         desk = await make_desk(recipe.rewards, judge, cache=cache, base_dir=base_dir)
-        second = await stack.enter_async_context(open_second(recipe, base_dir, device))
+        second = await stack.enter_async_context(open_second(recipe, base_dir, device, cache))
         books = LedgerFile(run.path / "judge_ledger.json")
         stack.callback(books.save)
         if chaos is not None:

@@ -8,9 +8,10 @@ from typing import Literal
 
 from recipes.reward import RewardRecipe
 from recipes.schema import Recipe
-from rewards.judge_config import VerdictTokensJudge
+from rewards.judge_config import EngineJudge, RewardModelJudge
 from rollouts.config import EngineConfig
-from rollouts.engine import EngineSpec
+from rollouts.engine import EngineSpec, backbone_architecture
+from rollouts.models import stored_dtype
 from rollouts.pool import share_cores
 
 Device = Literal["cpu", "cuda"]
@@ -58,12 +59,15 @@ def engine_specs(recipe: Recipe, model: Path, device: Device) -> list[EngineSpec
     ]
 
 
-def judge_engine_spec(judge: VerdictTokensJudge, model: Path, device: Device, seed: int) -> EngineSpec:
-    """The engine of a verdict_tokens judge: never updated, all cores of a CPU host."""
+def judge_engine_spec(judge: EngineJudge, model: Path, device: Device, seed: int) -> EngineSpec:
+    """A judge's engine: never updated, all cores of a CPU host. A reward model has the precision of its files."""
+    config = EngineConfig(kv_cache_gib=judge.kv_cache_gib)
+    pools = isinstance(judge, RewardModelJudge)
     return EngineSpec(
         model=str(model),
-        max_model_len=judge.max_model_len,
-        config=EngineConfig(kv_cache_gib=judge.kv_cache_gib),
+        max_model_len=judge.max_tokens if pools else judge.max_model_len,
+        config=config.model_copy(update={"dtype": stored_dtype(model)}) if pools else config,
+        backbone=backbone_architecture(model) if pools else None,
         device=device,
         seed=seed,
         cpus=tuple(sorted(os.sched_getaffinity(0))) if device == "cpu" else None,

@@ -144,7 +144,9 @@ async def _evaluate(
         answers = await _answers(recipe, device, task, players, start_answers, say)
         say(f"judging {len(players)} players on {len(answers[0])} prompts")
         cache = await stack.enter_async_context(open_cache(cache_path(recipe.rewards, run.path)))
-        async with open_rewards(recipe.rewards, device=device, seed=recipe.seed, base_dir=base_dir) as judge:
+        async with open_rewards(
+            recipe.rewards, device=device, seed=recipe.seed, base_dir=base_dir, cache=cache
+        ) as judge:
             desk = await make_desk(recipe.rewards, judge, cache=cache, base_dir=base_dir)
             rewards = ladder_rewards(recipe.rewards, recipe.evaluation.ladder)
             sink = make_sink(rewards, judge, seed=recipe.seed, carry_prior=False, desk=desk)
@@ -233,7 +235,7 @@ async def _audit(
     if config is None or rewards is None:
         return None
     rewards = rewards.model_copy(update={"judge": config})
-    async with open_judge(config, device=device, seed=recipe.seed, base_dir=base_dir) as judge:
+    async with open_judge(config, device=device, seed=recipe.seed, base_dir=base_dir, cache=cache) as judge:
         say(f"asking the second judge, {judge.name}")
         desk = await make_desk(rewards, judge, cache=cache, base_dir=base_dir)
         sink = make_sink(rewards, judge, seed=recipe.seed, carry_prior=False, desk=desk)

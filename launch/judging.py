@@ -1,6 +1,6 @@
 """Opens what a recipe's `rewards` ask for: judge, gates and the arena (or scorer) over them.
 
-open_judge --starts--> judge (and its engine, for verdict_tokens)        closed when the context ends
+open_judge --starts--> judge (and its engine, if it has one)             closed when the context ends
 make_sink  --------->  Arena or ScorerSink
 """
 
@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from launch.desk import Desk
 from launch.devices import Device, judge_engine_spec
 from rewards.arena import Arena
 from rewards.budget import Spend
+from rewards.cache import JudgeCache
 from rewards.calibration import Calibration, load_pairs
 from rewards.config import RewardsConfig, ScorerRewards, TournamentRewards
 from rewards.gates import build_gates
 from rewards.importing import import_target
-from rewards.judge_config import JudgeConfig, PanelJudge, VerdictTokensJudge
+from rewards.judge_config import EngineJudge, JudgeConfig, PanelJudge, VerdictTokensJudge, has_engine
 from rewards.judges import build_judge
 from rewards.judges.panel import build_panel
+from rewards.rubrics.store import CachedStore
 from rewards.scorers import build_scorer
 from rewards.scoring import ScorerSink
 from rewards.topology_config import RoundRobin, SingleElimination
@@ -29,27 +31,37 @@ from rewards.types import CallHandler, Judge
 from rollouts.engine_slot import start_engine, stop_engine
 from rollouts.models import load_tokenizer, resolve_model
 from rollouts.pool import actor_options
+from rollouts.pooler import EnginePooler
 from rollouts.token_scorer import EngineScorer
 
 
 @asynccontextmanager
 async def open_judge(
-    config: JudgeConfig, *, device: Device, seed: int, base_dir: Path | None = None
+    config: JudgeConfig,
+    *,
+    device: Device,
+    seed: int,
+    base_dir: Path | None = None,
+    cache: JudgeCache | None = None,
 ) -> AsyncIterator[Judge]:
-    """The judge, ready to compare; a verdict_tokens judge gets an engine that ends with the context.
+    """The judge, ready to compare; one that runs in vLLM gets an engine that ends with the context.
 
-    base_dir: where relative paths of templates and pairs start; default: the working directory.
+    base_dir: where relative paths of templates and pairs start; default: the working directory. cache: where criteria
+    are kept that a judge writes for prompts; default: in memory.
     """
+    store = None if cache is None else CachedStore(cache)
     if isinstance(config, PanelJudge):
         async with AsyncExitStack() as stack:
             members = [
-                await stack.enter_async_context(open_judge(member.judge, device=device, seed=seed, base_dir=base_dir))
+                await stack.enter_async_context(
+                    open_judge(member.judge, device=device, seed=seed, base_dir=base_dir, cache=cache)
+                )
                 for member in config.members
             ]
             yield build_panel(config, members)
         return
-    if not isinstance(config, VerdictTokensJudge):
-        judge = build_judge(config, resolve_model=resolve_model, seed=seed, base_dir=base_dir)
+    if not has_engine(config):
+        judge = build_judge(config, resolve_model=resolve_model, seed=seed, base_dir=base_dir, criteria_store=store)
         try:
             yield judge
         finally:
@@ -59,8 +71,7 @@ async def open_judge(
     spec = judge_engine_spec(config, model, device, seed)
     handle = await start_engine(spec, **actor_options(spec))
     try:
-        scorer = EngineScorer(handle, load_tokenizer(model), config.max_model_len)
-        judge = build_judge(config, token_scorer=scorer, seed=seed, base_dir=base_dir)
+        judge = _judge_over(config, handle, model, seed=seed, base_dir=base_dir)
         try:
             yield judge
         finally:
@@ -69,15 +80,30 @@ async def open_judge(
         await stop_engine(handle)
 
 
+def _judge_over(config: EngineJudge, handle: Any, model: Path, *, seed: int, base_dir: Path | None) -> Judge:
+    """A judge that asks its own engine."""
+    tokenizer = load_tokenizer(model)
+    if isinstance(config, VerdictTokensJudge):
+        scorer = EngineScorer(handle, tokenizer, config.max_model_len)
+        return build_judge(config, token_scorer=scorer, seed=seed, base_dir=base_dir)
+    pooler = EnginePooler(handle, tokenizer, config.max_tokens)
+    return build_judge(config, state_pooler=pooler, resolve_model=lambda _: model, seed=seed)
+
+
 @asynccontextmanager
 async def open_rewards(
-    config: RewardsConfig, *, device: Device, seed: int, base_dir: Path | None = None
+    config: RewardsConfig,
+    *,
+    device: Device,
+    seed: int,
+    base_dir: Path | None = None,
+    cache: JudgeCache | None = None,
 ) -> AsyncIterator[Judge | None]:
-    """The judge of `rewards`, or None where rewards come from a scorer."""
+    """The judge of `rewards`, or None where rewards come from a scorer. cache: as in `open_judge`."""
     if isinstance(config, ScorerRewards):
         yield None
         return
-    async with open_judge(config.judge, device=device, seed=seed, base_dir=base_dir) as judge:
+    async with open_judge(config.judge, device=device, seed=seed, base_dir=base_dir, cache=cache) as judge:
         yield judge
 
 

@@ -47,7 +47,7 @@ class LedgerFile:
 
     def spent(self, purpose: str) -> Spend:
         total = self.ledger.total(purpose)
-        return Spend(total.num_asked, total.tokens, total.cost)
+        return Spend(total.num_asked + total.num_written, total.tokens, total.cost)
 
     def save(self) -> None:
         self._saved_s = self._clock()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from launch.machine import GIB, Device
 from recipes.schema import Recipe
-from rewards.judge_config import SingleJudge, VerdictTokensJudge
+from rewards.judge_config import SingleJudge, VerdictTokensJudge, has_engine
 from rl.config import LearnerConfig, LoraConfig
 from rollouts.models import ModelFacts
 
@@ -104,7 +104,8 @@ def judge_items(name: str, judge: SingleJudge, model: ModelFacts) -> list[Memory
     if isinstance(judge, VerdictTokensJudge):
         weights = MemoryItem(f"{name} weights, bfloat16", _gib(model.num_params, 2))
         return [weights, MemoryItem(f"{name} KV cache", judge.kv_cache_gib)]
-    return [MemoryItem(f"{name} weights, float32", _gib(model.num_params, 4))]
+    weights = MemoryItem(f"{name} weights, float32", _gib(model.num_params, 4))
+    return [weights, MemoryItem(f"{name} KV cache", judge.kv_cache_gib)] if has_engine(judge) else [weights]
 
 
 def process_items(recipe: Recipe, num_judge_engines: int) -> list[MemoryItem]:

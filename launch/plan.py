@@ -22,7 +22,7 @@ from recipes.bounds import JudgeCalls, groups_per_step, judge_calls
 from recipes.load import LoadedRecipe
 from recipes.schema import Recipe
 from rewards.config import TournamentRewards
-from rewards.judge_config import JudgeConfig, PanelJudge, SingleJudge, VerdictTokensJudge
+from rewards.judge_config import JudgeConfig, PanelJudge, SingleJudge, has_engine
 from rl.objectives import Objective
 from rollouts.models import ModelFacts
 
@@ -161,7 +161,7 @@ def judges_of(recipe: Recipe) -> dict[str, tuple[tuple[str | int, ...], SingleJu
 
 def judge_engines(recipe: Recipe) -> int:
     """vLLM engines that judges run in."""
-    return sum(isinstance(judge, VerdictTokensJudge) for _, judge in judges_of(recipe).values())
+    return sum(has_engine(judge) for _, judge in judges_of(recipe).values())
 
 
 def gpus_needed(recipe: Recipe) -> int:

@@ -21,7 +21,7 @@ from rewards.calling import Caller, Line
 from rewards.config import RewardsConfig, ScorerRewards, TournamentRewards
 from rewards.errors import UserError
 from rewards.gate_config import gate_fields
-from rewards.judge_config import ProgramJudge, VerdictTokensJudge, single_judges
+from rewards.judge_config import ProgramJudge, has_engine, single_judges
 from rewards.ledger import Ledger
 from rewards.program_config import reference_field
 from rewards.scoring import ScorerSink
@@ -77,10 +77,10 @@ async def open_reward_side(loaded: LoadedRewards, *, run: Path | None = None) ->
                 stack.enter_context(ray_session(recipe))
             # Whoever only scores by a function or a judge in this process need not wait for torch to look for GPUs.
             device = resolve_device(recipe) if _has_engine(rewards) else "cpu"
-            judge = await stack.enter_async_context(
-                open_rewards(rewards, device=device, seed=recipe.seed, base_dir=loaded.base_dir)
-            )
             cache = await stack.enter_async_context(open_cache(cache_path(rewards, run)))
+            judge = await stack.enter_async_context(
+                open_rewards(rewards, device=device, seed=recipe.seed, base_dir=loaded.base_dir, cache=cache)
+            )
             desk = await make_desk(rewards, judge, cache=cache, base_dir=loaded.base_dir)
         yield RewardSide(rewards, recipe.seed, judge, desk, Ledger(), loaded.path)
 
@@ -117,9 +117,7 @@ def _named(file: Path) -> Iterator[None]:
 
 
 def _has_engine(rewards: RewardsConfig) -> bool:
-    return isinstance(rewards, TournamentRewards) and any(
-        isinstance(judge, VerdictTokensJudge) for judge in single_judges(rewards.judge)
-    )
+    return isinstance(rewards, TournamentRewards) and any(has_engine(judge) for judge in single_judges(rewards.judge))
 
 
 def _needs_ray(rewards: RewardsConfig) -> bool:

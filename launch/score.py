@@ -95,6 +95,7 @@ def score_rows(scored: Scored) -> list[dict[str, Any]]:
             "num_cached": score.num_cached,
             "num_failed": score.num_failed,
             "failures": dict(score.failures),
+            "per_criterion": {name: list(rates) for name, rates in score.per_criterion.items()},
         }
         for number, (group, score) in enumerate(zip(scored.groups, scored.scores, strict=True))
     ]

@@ -29,13 +29,15 @@ PURPOSE = "training_audit"
 
 
 @asynccontextmanager
-async def open_second(recipe: Recipe, base_dir: Path, device: Device) -> AsyncIterator[Judge | None]:
+async def open_second(
+    recipe: Recipe, base_dir: Path, device: Device, cache: JudgeCache | None
+) -> AsyncIterator[Judge | None]:
     """The second judge, where it is needed from the first step on; else None."""
     config = recipe.evaluation.audit_judge
     if config is None or not recipe.evaluation.audit_share:
         yield None
         return
-    async with open_judge(config, device=device, seed=recipe.seed, base_dir=base_dir) as judge:
+    async with open_judge(config, device=device, seed=recipe.seed, base_dir=base_dir, cache=cache) as judge:
         yield judge
 
 
@@ -102,7 +104,7 @@ def open_audit(
     async def opened() -> AsyncIterator[GroupSink]:
         async with AsyncExitStack() as stack:
             judge = second or await stack.enter_async_context(
-                open_judge(config, device=device, seed=recipe.seed, base_dir=base_dir)
+                open_judge(config, device=device, seed=recipe.seed, base_dir=base_dir, cache=cache)
             )
             desk = await make_desk(alone, judge, cache=cache, base_dir=base_dir)
             on_call = books.recorder("audit")

@@ -57,7 +57,8 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
         in_steps = f", {calls.audit_per_step:,} of them a step" if calls.audit_per_step else ""
         audit = f", {calls.audit:,} by the audit judge{in_steps}" if calls.audit else ""
         votes = f"; a call is up to {calls.votes} requests" if calls.votes > 1 else ""
-        yield "judge calls", f"up to {games}, {calls.per_run:,} a run{audit}{votes}"
+        writing = f"; {calls.writing} a group of them to write criteria, once per prompt" if calls.writing else ""
+        yield "judge calls", f"up to {games}, {calls.per_run:,} a run{audit}{votes}{writing}"
     yield "memory", f"about {plan.memory_gib:.1f} GiB{_unknown(plan.memory)}"
     for item in plan.memory:
         yield "", _memory(item)

@@ -1,6 +1,7 @@
 """Upper bounds that follow from a recipe alone: judge calls and token counts. Pure arithmetic, nothing is built.
 
-A call is one question to a judge, its retries not counted; gates and failed rollouts only make it less.
+A call is one question to a judge, its retries not counted; gates and failed rollouts only make it less. That a model
+writes criteria for a prompt is a call too, once per prompt: counted for every group, since no group need come twice.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from rewards.budget import split_budget
 from rewards.config import CallBudget, RewardsConfig, TournamentRewards
-from rewards.judge_config import ChatJudge, JudgeConfig, is_symmetric, single_judges, verdict_of
+from rewards.judge_config import JudgeConfig, RubricJudge, is_symmetric, single_judges, verdict_of
 from rewards.topologies import build_topology
 from rewards.topology_config import Adaptive, KWise
 from rewards.types import VerdictKind
+from rewards.voting_config import VotingJudge
 
 if TYPE_CHECKING:
     from recipes.schema import Recipe
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class JudgeCalls:
     """Upper bounds; `audit` calls go to the second judge and are not in the others: those of the whole run, of which
-    audit_per_step are about each step's pairs. votes: requests behind one call of a chat judge, at most."""
+    audit_per_step are about each step's pairs. votes: requests behind one call about a match, at most. writing: calls
+    of a group that write criteria, which the others include."""
 
     per_group: int
     per_step: int
@@ -34,6 +37,7 @@ class JudgeCalls:
     audit: int
     audit_per_step: int = 0
     votes: int = 1
+    writing: int = 0
 
 
 def verdict_kind(rewards: TournamentRewards) -> VerdictKind:
@@ -57,6 +61,7 @@ def calls_per_group(rewards: RewardsConfig, group_size: int) -> int:
     if not isinstance(rewards, TournamentRewards):
         return 0
     most = build_topology(rewards.topology).max_matches(group_size) * calls_per_match(rewards)
+    most += writing_calls(rewards.judge)
     return _least(most, rewards.budget.calls_per_group, rewards.budget.calls_per_step)
 
 
@@ -65,7 +70,8 @@ def calls_per_step(rewards: RewardsConfig, group_size: int, num_groups: int) -> 
     most = calls_per_group(rewards, group_size) * num_groups
     if isinstance(rewards, TournamentRewards) and isinstance(rewards.topology, Adaptive):
         opening = (group_size + 1) // 2 * calls_per_match(rewards)
-        most = min(most, num_groups * max(rewards.topology.calls_per_group, opening))
+        per_group = max(rewards.topology.calls_per_group, opening) + writing_calls(rewards.judge)
+        most = min(most, num_groups * per_group)
     if isinstance(rewards, TournamentRewards):
         most += num_groups * calibration_calls(rewards)
         most = _least(most, rewards.budget.calls_per_step, rewards.budget.calls_per_run)
@@ -80,7 +86,12 @@ def groups_per_step(recipe: Recipe) -> int:
 
 def most_votes(judge: JudgeConfig) -> int:
     """Requests behind one call, at most."""
-    return max(one.votes if isinstance(one, ChatJudge) else 1 for one in single_judges(judge))
+    return max(one.votes if isinstance(one, VotingJudge) else 1 for one in single_judges(judge))
+
+
+def writing_calls(judge: JudgeConfig) -> int:
+    """Calls that write criteria for a prompt, once each."""
+    return sum(isinstance(one, RubricJudge) and one.criteria_from == "prompt" for one in single_judges(judge))
 
 
 def calibration_calls(rewards: TournamentRewards) -> int:
@@ -122,7 +133,7 @@ def audit_calls_per_step(recipe: Recipe) -> int:
     items = build_topology(rewards.topology).max_matches(size)
     pairs = share * items * pairs_per_item(rewards, size) * recipe.rollouts.prompts_per_step
     batches = groups_per_step(recipe) // recipe.rollouts.prompts_per_step
-    most = batches * math.ceil(pairs - 1e-9) * calls_in(True, audit)
+    most = batches * math.ceil(pairs - 1e-9) * calls_in(True, audit) + groups_per_step(recipe) * writing_calls(audit)
     return _least(most, budget.calls_per_step, budget.calls_per_run)
 
 
@@ -138,14 +149,13 @@ def num_evaluations(num_steps: int, every: int | None) -> int:
 def judge_calls(recipe: Recipe) -> JudgeCalls:
     """Training plays the topology; evaluation plays answer i against answer i of the starting model, in both orders."""
     evaluation = recipe.evaluation
-    games = evaluation.num_prompts * evaluation.rollouts_per_prompt
     rewards = judged_rewards(recipe)
     per_group = calls_per_group(rewards, recipe.rollouts.group_size)
     per_step = calls_per_step(rewards, recipe.rollouts.group_size, groups_per_step(recipe))
     per_evaluation, per_run = 0, None
     if isinstance(rewards, TournamentRewards):
         per_run = rewards.budget.calls_per_run
-        per_evaluation = games * calls_in(True, rewards.judge)
+        per_evaluation = _evaluation_calls(recipe, rewards.judge)
     times = num_evaluations(recipe.rl.num_steps, evaluation.every)
     audit = evaluation.audit_judge
     audit_per_step = audit_calls_per_step(recipe)
@@ -156,7 +166,14 @@ def judge_calls(recipe: Recipe) -> JudgeCalls:
         per_evaluation=per_evaluation,
         num_evaluations=times,
         per_run=_least(per_step * recipe.rl.num_steps, per_run) + per_evaluation * times,
-        audit=audit_in_training + (games * calls_in(True, audit) if audit else 0),
+        audit=audit_in_training + (_evaluation_calls(recipe, audit) if audit else 0),
         audit_per_step=audit_per_step,
         votes=most_votes(rewards.judge) if isinstance(rewards, TournamentRewards) else 1,
+        writing=writing_calls(rewards.judge) if isinstance(rewards, TournamentRewards) else 0,
     )
+
+
+def _evaluation_calls(recipe: Recipe, judge: JudgeConfig) -> int:
+    evaluation = recipe.evaluation
+    games = evaluation.num_prompts * evaluation.rollouts_per_prompt
+    return games * calls_in(True, judge) + evaluation.num_prompts * writing_calls(judge)

@@ -15,7 +15,6 @@ from recipes.sft_checks import sft_faults
 from rewards.config import ScorerRewards, TournamentRewards
 from rewards.gate_config import LengthGate, gate_fields, gate_name
 from rewards.judge_config import (
-    ChatJudge,
     EmbeddingJudge,
     JudgeConfig,
     LikelihoodJudge,
@@ -23,6 +22,7 @@ from rewards.judge_config import (
     ProgramJudge,
     PythonJudge,
     RewardModelJudge,
+    RubricJudge,
     SingleJudge,
     VerdictTokensJudge,
     can_rank,
@@ -32,6 +32,7 @@ from rewards.program_config import reference_field
 from rewards.scorer_config import ItemRankScorer
 from rewards.topologies.least import least_matches
 from rewards.topology_config import KWise, prior_key
+from rewards.voting_config import VotingJudge
 from rl.zero import learner_faults, offload_fault
 from rollouts.config import FreeformTask, PackageLinesSource, SlateRankTask
 
@@ -221,14 +222,14 @@ def budgets(recipe: Recipe) -> Iterator[Fault]:
         rule = f"up to {known} of {limit} calls a step go to known pairs, which leaves no match for a group; raise it"
         yield ("rewards", "budget", "calls_per_step"), rule
     judges = single_judges(rewards.judge)
-    counts_tokens = any(isinstance(judge, ChatJudge | VerdictTokensJudge) for judge in judges)
-    has_price = any(isinstance(judge, ChatJudge) and judge.endpoint.has_price for judge in judges)
+    counts_tokens = any(isinstance(judge, VotingJudge | VerdictTokensJudge) for judge in judges)
+    has_price = any(isinstance(judge, VotingJudge) and judge.endpoint.has_price for judge in judges)
     for unit, holds, rule in (
         ("tokens", counts_tokens, "none of the judges counts tokens; bound the calls instead"),
         (
             "cost",
             has_price,
-            "none of the judges has a price; give endpoint.price_per_million_in and _out of a chat judge",
+            "none of the judges has a price; give endpoint.price_per_million_in and _out of a chat or rubric judge",
         ),
     ):
         for key in (f"{unit}_per_step", f"{unit}_per_run"):
@@ -275,6 +276,8 @@ def _ranking_faults(recipe: Recipe, rewards: TournamentRewards, judge: SingleJud
         if isinstance(judge, PythonJudge):
             method = "rank(prompt, candidates)"
             cure = f"give its class a method {method} and set rewards.judge.ranks to true, or {cure}"
+        if isinstance(judge, RubricJudge):
+            cure = f"evidence, vetoes and the fixed denominator of a rubric are about a pair; {cure}"
         rule = f"ranks several answers in one call, and rewards.judge of kind {judge.kind} only compares two: {cure}"
         yield ("rewards", "topology", "kind"), rule
     if not isinstance(judge, VerdictTokensJudge):

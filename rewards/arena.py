@@ -22,6 +22,7 @@ from rewards.calling import Caller, Line
 from rewards.config import CallBudget, CallLimits, TournamentRewards
 from rewards.game import build_game
 from rewards.gate_rewards import apply_factors, merge_gated, soft_factor
+from rewards.introduce import num_wanting
 from rewards.judges.panel import Panel
 from rewards.limiter import Limiter, LocalLimiter
 from rewards.merging import merged_log
@@ -143,8 +144,9 @@ class Arena:
         )
         self._tournaments[key] = tournament
         drawn = self._calibration.draw(key, self._seed) if self._calibration is not None else []
-        allowance = self._purse.allowance(self._calls_per_item, beside=len(drawn) * self._asker.num_judges)
-        max_items = None if allowance is None else allowance // self._calls_per_item
+        to_write = await num_wanting(self._asker.judge, prompt)
+        allowance = self._purse.allowance(self._calls_per_item + to_write, beside=len(drawn) * self._asker.num_judges)
+        max_items = None if allowance is None else max(0, allowance - to_write) // self._calls_per_item
         if max_items is not None and self._game.topology.max_matches(num_candidates) <= max_items:
             max_items = None
         self._tasks[key] = asyncio.create_task(self._game.play(tournament, max_items), name=f"tournament {key}")
@@ -186,7 +188,7 @@ class Arena:
         await self._hand_on(tournaments, beside)
         for key in keys:
             del self._tournaments[key]
-        self._purse.close_batch(sum(tournament.num_calls for tournament in tournaments) + beside)
+        self._purse.close_batch(_used(tournaments) + beside)
         logs = [tournament.log(self._game.kind, self._asker.symmetric) for tournament in tournaments]
         scored = [merged_log(log, self._config.merge) for log in logs]
         fitted, prior = await asyncio.to_thread(self._aggregator.fit, scored, self._prior)
@@ -205,14 +207,14 @@ class Arena:
 
     def _calls_left(self, tournaments: Sequence[Tournament], beside: int) -> int | None:
         """beside: calls about known pairs."""
-        return self._purse.left(sum(tournament.num_calls for tournament in tournaments) + beside)
+        return self._purse.left(_used(tournaments) + beside)
 
     async def _hand_on(self, tournaments: Sequence[Tournament], beside: int) -> None:
         """Plays what the groups' first shares of the budget left to be played, until the step's budget is spent."""
         most = self._budget.calls_per_group
         while True:
             own = {
-                number: None if most is None else (most - tournament.num_calls) // self._calls_per_item
+                number: None if most is None else (most - _used([tournament])) // self._calls_per_item
                 for number, tournament in enumerate(tournaments)
                 if self._game.topology.playable(tournament.state)
             }
@@ -280,6 +282,11 @@ class Arena:
             per_criterion=criterion_win_rates(matches, tournament.num_candidates),
             known_answers=known_answers,
         )
+
+
+def _used(tournaments: Sequence[Tournament]) -> int:
+    """Calls of a budget: those about matches, and those that wrote criteria."""
+    return sum(tournament.num_calls + tournament.num_written for tournament in tournaments)
 
 
 def local_limiter(calls: CallLimits) -> LocalLimiter:

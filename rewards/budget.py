@@ -120,9 +120,9 @@ class Purse:
         finally:
             self._at_work -= 1
 
-    def paid(self, tokens: int, cost: float) -> None:
-        """A call that asked has ended."""
-        self._step += Spend(1, tokens, cost)
+    def paid(self, tokens: int, cost: float, calls: int = 1) -> None:
+        """A call that asked has ended; with what else was asked for its sake it was so many."""
+        self._step += Spend(calls, tokens, cost)
 
     def close_batch(self, used: int) -> None:
         """A batch that used so many verdicts is a step of its own unless `refill` says that the next one goes on."""

@@ -26,8 +26,8 @@ from typing import Any
 from rewards.errors import RunStopped, UserError
 from rewards.types import Candidate, Places, Prompt, Verdict
 
-Answer = Verdict | Places
-"""What is kept."""
+Answer = Verdict | Places | str
+"""What is kept: what a judge said, or criteria that it wrote for a prompt (`rewards/rubrics/store.py`)."""
 
 FLUSH_EVERY = 256
 FLUSH_S = 0.5
@@ -193,11 +193,13 @@ class JudgeMemory:
 
 
 def _dumps(answer: Answer) -> str:
-    return json.dumps(asdict(answer))
+    return json.dumps(answer if isinstance(answer, str) else asdict(answer))
 
 
 def _loads(text: str) -> Answer:
-    saved: dict[str, Any] = json.loads(text)
+    saved: str | dict[str, Any] = json.loads(text)
+    if isinstance(saved, str):
+        return saved
     if "places" in saved:
         saved["places"] = tuple(saved["places"])
         return Places(**saved)

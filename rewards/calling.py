@@ -120,6 +120,7 @@ class Caller:
             tokens_in=answer.tokens_in,
             tokens_out=answer.tokens_out,
             cost=answer.cost,
+            written=answer.written,
         )
         return Call(*seats, verdict, judge.name)
 
@@ -213,7 +214,7 @@ class Caller:
                     wait_s = self._limits.backoff_s * 2 ** min(answer.attempts - 1, MAX_DOUBLINGS) * jitter
                     await asyncio.sleep(min(MAX_WAIT_S, max(wait_s, failure.retry_after_s or 0.0)))
         if self._purse is not None:
-            self._purse.paid(answer.tokens_in + answer.tokens_out, answer.cost)
+            self._purse.paid(answer.tokens_in + answer.tokens_out, answer.cost, calls=1 + answer.written)
         return answer
 
     async def _attempt(
@@ -262,6 +263,7 @@ class _Answer(Generic[Reply]):
     tokens_in: int = 0
     tokens_out: int = 0
     cost: float = 0.0
+    written: int = 0
 
     def ended(self, reply: Reply | None, failure: JudgeFailure | None) -> None:
         self.reply, self.failure = reply, failure
@@ -272,6 +274,7 @@ class _Answer(Generic[Reply]):
         self.tokens_in += took.tokens_in
         self.tokens_out += took.tokens_out
         self.cost += took.cost
+        self.written += 0 if isinstance(took, Places) else took.written
 
     def latency_of(self, reply: Reply | None) -> float:
         """What the judge says its last attempt took, else what we saw; nothing for an answer from the cache."""

@@ -55,7 +55,8 @@ class CallLimits(StrictModel):
 
 
 class CallBudget(StrictModel):
-    """What a run may ask of its judge while it trains; evaluation is not counted. A retry is not another call.
+    """What a run may ask of its judge while it trains; evaluation is not counted. A retry is not another call;
+    the request by which a rubric judge writes a prompt's criteria (`criteria_from: prompt`) is.
 
     A topology that would exceed its group's share plays as far as the share goes, those first who have played least;
     what a step's groups do not need is handed on to those that would play on. The aggregator works with what is there.

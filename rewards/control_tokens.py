@@ -23,6 +23,9 @@ _NAMES = "|".join(
 
 _FORMS = (
     r"<(?=[|｜])",  # ChatML, Llama 3, Phi, GLM, gpt-oss; DeepSeek with full-width bars
+    r"<(?=[\w\"]{1,40}[|｜]>)",  # Gemma 4's closing ones: <turn|>
+    r"<(?=/?seed:\w{1,40}>)",  # Seed-OSS
+    r"\](?=<\]\w{1,40}\[>\[)",  # MiniMax: ]<]end_of_image[>[
     r"<(?=</?SYS>>)",  # Llama 2
     rf"<(?=/?(?:{_NAMES})>)",
     r"<(?=/?\w{0,40}_\w{0,40}>)",  # <end_of_turn>, <tool_call>, <fim_prefix>, <jupyter_code>, <extra_id_0>

@@ -37,6 +37,7 @@ class JudgeFailure(PodiumError):
         retry_after_s: what the server asked us to wait, if it did.
         retryable: False where asking again cannot help.
         tokens_in, tokens_out, cost: what the attempt took all the same, for instance where a reply came and was bad.
+        written: as in `Verdict`.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class JudgeFailure(PodiumError):
         tokens_in: int = 0,
         tokens_out: int = 0,
         cost: float = 0.0,
+        written: int = 0,
     ):
         super().__init__(f"{cause}: {detail}" if detail else cause)
         self.cause = cause
@@ -58,3 +60,4 @@ class JudgeFailure(PodiumError):
         self.tokens_in = tokens_in
         self.tokens_out = tokens_out
         self.cost = cost
+        self.written = written

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from rewards.judges.panel import Panel
 from rewards.seating import stable_hash
 from rewards.tournament import Tournament
-from rewards.types import Acquainted, Candidate
+from rewards.types import Acquainted, Candidate, Prompt
 
 
 async def introduce(judge: object, tournament: Tournament) -> None:
@@ -18,17 +18,28 @@ async def introduce(judge: object, tournament: Tournament) -> None:
 
     Each judge of a panel is asked by itself, and a judge that stands behind another (as its `judge`) is found there.
     """
-    for member in judge.members if isinstance(judge, Panel) else (judge,):
-        one = member
-        while not isinstance(one, Acquainted) and hasattr(one, "judge"):
-            one = getattr(one, "judge")  # noqa: B009
-        if not isinstance(one, Acquainted) or not await one.wants_members(tournament.prompt):
-            continue
+    for one in await _wanting(judge, tournament.prompt):
         await tournament.complete()
         state = tournament.state
         members = three_of(tournament.candidates, state.prior_scores, state.seed)
         if len(members) > 1:
             one.meet(tournament.prompt, members)
+
+
+async def num_wanting(judge: object, prompt: Prompt) -> int:
+    """How many judges want to see a group of this prompt; each then asks its model once for the prompt's sake."""
+    return len(await _wanting(judge, prompt))
+
+
+async def _wanting(judge: object, prompt: Prompt) -> list[Acquainted]:
+    wanting: list[Acquainted] = []
+    for member in judge.members if isinstance(judge, Panel) else (judge,):
+        one = member
+        while not isinstance(one, Acquainted) and hasattr(one, "judge"):
+            one = getattr(one, "judge")  # noqa: B009
+        if isinstance(one, Acquainted) and await one.wants_members(prompt):
+            wanting.append(one)
+    return wanting
 
 
 def three_of(candidates: Mapping[int, Candidate], prior_scores: Mapping[int, float], seed: int) -> list[Candidate]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeGuard
 
 from pydantic import Field, model_validator
 
-from rewards.endpoint_config import EndpointConfig
 from rewards.program_config import Program
 from rewards.rubric_config import TYPE_WEIGHTS, RubricJudge
 from rewards.strict import ImportPath, StrictModel
 from rewards.types import VerdictKind
+from rewards.voting_config import VotingJudge
 
 
 class EmbeddingJudge(StrictModel):
@@ -93,38 +93,23 @@ class PythonJudge(StrictModel):
     """Its verdicts may be kept under this name (`rewards.cache`): write another whenever the code changes."""
 
 
-class ChatJudge(StrictModel):
+class ChatJudge(VotingJudge):
     """A model behind an OpenAI-compatible endpoint reads prompt, criteria and answers, reasons, and gives a verdict."""
 
     kind: Literal["chat"]
-    endpoint: EndpointConfig
     reply: Literal["winner", "probability", "scores"] = "winner"
     """What it is asked for. winner: one of the two, or tie, a hard verdict. probability: that the answer shown first
     is better, by the model's own word. scores: a number for each; their difference is a score."""
     criteria: str = "Which answer is better?"
-    votes: Annotated[int, Field(ge=1, le=64)] = 1
-    """Replies to one question, with seeds of their own; those that fail are missing. They are asked for at once, and
-    their call holds one place of `calls.max_concurrency`."""
-    merge_votes: Literal["mean", "majority"] = "mean"
-    """mean: of the votes; for winners the share of votes, a probability. majority: the winner of most, hard."""
     template: str | None = None
     """Name of a prompt template in `rewards/templates/`, or the path of one; default: `chat_` and `reply`."""
     list_template: str = "chat_list"
     """The same for several answers in one call (topology k_wise); its paragraph with {answer} is repeated."""
 
-    @model_validator(mode="after")
-    def _votes_can_differ(self) -> Self:
-        if self.votes > 1 and self.endpoint.temperature == 0.0:
-            raise ValueError("votes: at endpoint.temperature 0 all votes are one; raise the temperature, or vote once")
-        return self
-
     @property
     def verdict(self) -> VerdictKind:
-        if self.votes > 1 and self.merge_votes == "majority":
-            return "hard"
-        if self.reply == "winner":
-            return "probability" if self.votes > 1 else "hard"
-        return "probability" if self.reply == "probability" else "score"
+        one_vote: dict[str, VerdictKind] = {"winner": "hard", "probability": "probability", "scores": "score"}
+        return self.merged_kind(one_vote[self.reply])
 
 
 class RewardModelJudge(StrictModel):
@@ -132,7 +117,12 @@ class RewardModelJudge(StrictModel):
 
     kind: Literal["reward_model"]
     model: str
-    """Directory, or `package:NAME`, with a chat template. Runs on CPU, in the driver."""
+    """Directory, or `package:NAME`, with a chat template."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """Where it runs. transformers: on CPU, in the driver. vllm: in an engine of its own that pools, on a GPU where the
+    run has them; causal models only."""
+    kv_cache_gib: Annotated[float, Field(gt=0, le=4096)] = 1.0
+    """Of `engine: vllm` on CPU."""
     head: Literal["scalar", "preference_embedding"] = "scalar"
     """scalar: a sequence classifier with one output (Bradley-Terry). preference_embedding: a general preference model
     (GPM), whose preferences may go round in circles."""
@@ -216,13 +206,24 @@ JudgeConfig = Annotated[
 ]
 
 
+EngineJudge = VerdictTokensJudge | RewardModelJudge
+"""Those that may run in a vLLM engine of their own."""
+
+
 def single_judges(judge: JudgeConfig) -> tuple[SingleJudge, ...]:
     """The members of a panel; else the judge itself."""
     return tuple(member.judge for member in judge.members) if isinstance(judge, PanelJudge) else (judge,)
 
 
+def has_engine(judge: SingleJudge) -> TypeGuard[EngineJudge]:
+    """Whether it runs in a vLLM engine of its own."""
+    return isinstance(judge, VerdictTokensJudge) or (isinstance(judge, RewardModelJudge) and judge.engine == "vllm")
+
+
 def verdict_of(judge: JudgeConfig) -> VerdictKind:
     """What the judge's number means."""
+    if isinstance(judge, RubricJudge):
+        return judge.merged_kind(judge.verdict)
     return "score" if isinstance(judge, EmbeddingJudge | LikelihoodJudge | RewardModelJudge) else judge.verdict
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rewards.types import Call, GroupScore, Ranking
+from rewards.types import Call, GroupScore, Ranking, Verdict
 
 _BUCKETS_PER_E = 1.0 / math.log(1.05)
 _LEAST_S = 1e-6
@@ -24,13 +24,15 @@ _LEAST_S = 1e-6
 class Account:
     """One judge's. Calls are verdicts asked for, `num_cached` of them answered from the cache.
 
-    num_attempts: requests that were made, retries included. failures: calls without a verdict, by cause.
+    num_attempts: attempts that were made, retries included. num_written: requests beside them, that wrote criteria.
+    failures: calls without a verdict, by cause.
     cost: in the currency of the recipe's prices. latency_s: sum over calls that asked.
     """
 
     num_calls: int = 0
     num_cached: int = 0
     num_attempts: int = 0
+    num_written: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     cost: float = 0.0
@@ -54,6 +56,7 @@ class Account:
             self.num_cached += 1
             return
         self.num_attempts += said.attempts
+        self.num_written += said.written if isinstance(said, Verdict) else 0
         self.tokens_in += said.tokens_in
         self.tokens_out += said.tokens_out
         self.cost += said.cost
@@ -66,6 +69,7 @@ class Account:
         self.num_calls += other.num_calls
         self.num_cached += other.num_cached
         self.num_attempts += other.num_attempts
+        self.num_written += other.num_written
         self.tokens_in += other.tokens_in
         self.tokens_out += other.tokens_out
         self.cost += other.cost
@@ -102,6 +106,7 @@ class Account:
             "num_calls": self.num_calls,
             "num_cached": self.num_cached,
             "num_attempts": self.num_attempts,
+            "num_written": self.num_written,
             "tokens_in": self.tokens_in,
             "tokens_out": self.tokens_out,
             "cost": self.cost,

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rewards.endpoint_config import EndpointConfig
 from rewards.strict import StrictModel
+from rewards.voting_config import VotingJudge
 
 CriterionType = Literal["fatal", "core", "important", "highlight"]
 Part = Literal["path", "answer"]
@@ -66,15 +66,15 @@ class Rubric(StrictModel):
         return self
 
 
-class RubricJudge(StrictModel):
+class RubricJudge(VotingJudge):
     """A model behind an OpenAI-compatible endpoint compares two answers criterion by criterion, with evidence.
 
     What the comparisons come to is computed outside the model: a score in [-1, 1], a weighted mean over all criteria;
-    where a fatal criterion tells the two apart, it alone decides, with a score beyond that, up to 2.
+    where a fatal criterion tells the two apart, it alone decides, with a score beyond that, up to 2. It compares two,
+    and ranks no slates: evidence, vetoes and the fixed denominator are about a pair.
     """
 
     kind: Literal["rubric"]
-    endpoint: EndpointConfig
     rubric: Rubric
     """The path of a rubric file (YAML), or its content."""
     criteria_from: Literal["rubric", "pair", "prompt"] = "rubric"
@@ -90,7 +90,7 @@ class RubricJudge(StrictModel):
     max_criteria: Annotated[int, Field(ge=1, le=40)] = 8
     """Of written criteria, the rubric's own aside."""
     verdict: Literal["score", "hard"] = "score"
-    """hard: who is better by more than `min_margin`; else a tie."""
+    """Of one vote. hard: who is better by more than `min_margin`; else a tie."""
     min_margin: Annotated[float, Field(ge=0, lt=1)] = 0.0
     template: str | None = None
     """Name of a prompt template in `rewards/templates/`, or the path of one; default: `rubric`, or `rubric_pair` where

@@ -134,6 +134,12 @@ class Tournament:
         return sum(not call.is_routed for match in self._matches.values() for call in match.calls) + len(self.rankings)
 
     @property
+    def num_written(self) -> int:
+        """Calls beside those that wrote criteria; none where the cache knew the verdict."""
+        calls = (call.verdict for match in self._matches.values() for call in match.calls)
+        return sum(verdict.written for verdict in calls)
+
+    @property
     def candidates(self) -> Mapping[int, Candidate]:
         """By slot, those that play."""
         return self._candidates

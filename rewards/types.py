@@ -107,6 +107,7 @@ class Verdict:
     criteria: of a judge that goes through criteria, how much better first is on each, in [-1, 1].
     attempts: requests that were made for it, all of whose tokens and cost are counted; 0: it came from the cache, or a
     router spared the judge (`rewards/router.py`).
+    written: requests among them that wrote criteria for the prompt; a budget counts each as a call.
     """
 
     value: float | None
@@ -118,6 +119,7 @@ class Verdict:
     cost: float = 0.0
     attempts: int = 1
     criteria: Mapping[str, float] = field(default_factory=dict)
+    written: int = 0
 
     def __post_init__(self) -> None:
         if (self.value is None) != (self.failure is not None):
@@ -591,6 +593,15 @@ class TokenScorer(Protocol):
     async def choice_logprobs(
         self, messages: Sequence[Message], prefill: str, choices: Sequence[str]
     ) -> ChoiceScores: ...
+
+
+class StatePooler(Protocol):
+    """A causal model in an engine that says what it makes of a finished exchange: the state of its last token."""
+
+    async def last_state(self, messages: Sequence[Message]) -> Sequence[float]:
+        """Of the last layer, normalised as the model does it, one number per hidden unit. Raises JudgeFailure for an
+        exchange that is longer than the model may read."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ The only file besides `rollouts/receive.py` and `rl/weights.py` that knows vLLM.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 import uuid
@@ -21,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rewards.errors import PodiumError
+from rewards.errors import PodiumError, UserError
 from rollouts.config import EngineConfig
 from rollouts.janitor import Footprint, Janitor, footprint_of, sweep
 from rollouts.process_titles import title_of
@@ -29,6 +30,7 @@ from rollouts.types import FinishReason, FloatArray, IntArray, SamplingSpec, Ver
 
 GIB = 1024**3
 SHUTDOWN_GRACE_S = 20.0  # vLLM kills what is still there after this
+BACKBONE_LOADER = "podium_backbone"  # of rollouts/receive.py
 CPU_BLOCK_SIZE = 32  # vLLM's own 128 shares nothing between short prompts
 
 
@@ -41,6 +43,7 @@ class EngineSpec:
     """Everything an engine needs to start.
 
     cpus: cores to bind, None on GPUs. transfer: weight-transfer backend, None for an engine that is never updated.
+    backbone: architecture of an engine that pools: it samples nothing, and says the state of a text's last token.
     """
 
     model: str
@@ -51,6 +54,7 @@ class EngineSpec:
     cpus: tuple[int, ...] | None = None
     transfer: Literal["shm", "nccl", "ipc"] | None = None
     enable_sleep_mode: bool = False
+    backbone: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +119,33 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         if config.block_size is not None:
             arguments["block_size"] = config.block_size
         arguments["distributed_executor_backend"] = "mp" if config.tensor_parallel_size > 1 else "uni"
+    if spec.backbone is not None:
+        arguments |= {
+            "runner": "pooling",
+            "convert": "embed",
+            "pooler_config": {"seq_pooling_type": "LAST", "use_activation": False},
+            "load_format": BACKBONE_LOADER,
+            "hf_overrides": {"architectures": [spec.backbone]},
+        }
     return arguments
+
+
+def backbone_architecture(directory: Path) -> str:
+    """How the causal model under a reward model is called, whatever its heads: LlamaForCausalLM for model type llama.
+
+    Raises:
+        UserError: there is none for models of this type.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    model_type = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("model_type")
+    name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type, "")
+    if not name.endswith("ForCausalLM"):
+        raise UserError(
+            f"reward model {directory}: vLLM pools causal models, and model type {model_type!r} has none; set the "
+            "judge's engine to transformers"
+        )
+    return name
 
 
 class Engine:
@@ -210,6 +240,23 @@ class Engine:
         )
         answer = (await self._generate(prompt_token_ids, params)).outputs[0]
         return tuple(float(answer.logprobs[0][token].logprob) for token in choice_ids)
+
+    async def last_state(self, token_ids: IntArray) -> FloatArray:
+        """The last layer's state of the last token, [H]; of an engine that pools."""
+        from vllm import PoolingParams
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        final = None
+        params = PoolingParams(task="embed", use_activation=False)
+        try:
+            prompt = {"prompt_token_ids": token_ids.tolist()}
+            async for output in self._llm.encode(prompt, params, request_id=uuid.uuid4().hex):
+                final = output
+        except EngineDeadError as error:
+            raise EngineDied(f"vLLM's core process died: {error}") from error
+        if final is None or not final.finished:
+            raise EngineDied("vLLM ended a request without an answer")
+        return final.outputs.data.float().numpy()
 
     async def _generate(self, prompt_token_ids: IntArray, params: Any) -> Any:
         from vllm.v1.engine.exceptions import EngineDeadError

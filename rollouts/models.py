@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rewards.errors import UserError
 
@@ -140,6 +140,13 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
         raise UserError(
             f"{directory}: its tokenizer cannot be loaded ({' '.join(str(error).split())[:200]})"
         ) from error
+
+
+def stored_dtype(directory: Path) -> Dtype:
+    """The precision of a resolved model's weights: what its config says, else float32, as transformers takes them."""
+    config = _read_config(directory / "config.json")
+    named = config.get("dtype") or config.get("torch_dtype")
+    return next((dtype for dtype in get_args(Dtype) if dtype == named), "float32")
 
 
 def cache_dir() -> Path:

@@ -34,9 +34,9 @@ from vllm.distributed.weight_transfer.nccl_engine import NCCLWeightTransferEngin
 from vllm.model_executor.model_loader import register_model_loader
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
+from rollouts.engine import BACKBONE_LOADER
 from rollouts.weight_bytes import TensorSlot, tensor_digest
 
-BACKBONE = "podium_backbone"
 HEADS = ("score.", "value_head.", "prompt_head.")
 """How the names of weights begin that lie beside a backbone's and that vLLM would not know where to put."""
 
@@ -47,7 +47,7 @@ BACKENDS = {"shm": "ShmWeightTransferEngine", "nccl": "DigestingNcclEngine", "ip
 def register() -> None:
     """Make our engines known to vLLM as `podium_shm`, `podium_nccl`, `podium_ipc`, our loader as `podium_backbone`; tie
     vLLM's children to their parent."""
-    register_model_loader(BACKBONE)(BackboneLoader)
+    register_model_loader(BACKBONE_LOADER)(BackboneLoader)
     for backend, class_name in BACKENDS.items():
         name = f"podium_{backend}"
         if name not in WeightTransferEngineFactory._registry:

@@ -31,7 +31,7 @@ from rewards.judges.rubric import build_rubric
 from rewards.judges.verdict_tokens import build_verdict_tokens
 from rewards.rubric_config import RubricJudge
 from rewards.rubrics.store import CriteriaStore
-from rewards.types import Completer, Judge, TokenScorer
+from rewards.types import Completer, Judge, StatePooler, TokenScorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Surroundings:
     seed: int
     base_dir: Path | None
     criteria_store: CriteriaStore | None = None
+    state_pooler: StatePooler | None = None
 
 
 def _embedding(config: EmbeddingJudge, around: Surroundings) -> Judge:
@@ -80,7 +81,7 @@ def _chat(config: ChatJudge, around: Surroundings) -> Judge:
 
 
 def _reward_model(config: RewardModelJudge, around: Surroundings) -> Judge:
-    return build_reward_model(config, around.resolve_model(config.model))
+    return build_reward_model(config, around.resolve_model(config.model), around.state_pooler)
 
 
 def _program(config: ProgramJudge, around: Surroundings) -> Judge:
@@ -116,11 +117,13 @@ def build_judge(
     seed: int = 0,
     base_dir: Path | None = None,
     criteria_store: CriteriaStore | None = None,
+    state_pooler: StatePooler | None = None,
 ) -> Judge:
     """The judge of a recipe. Whoever builds it closes it.
 
     Args:
         token_scorer: the causal model that a verdict_tokens judge asks; it stays the caller's.
+        state_pooler: the backbone that a reward_model judge with `engine: vllm` asks; it stays the caller's.
         completer: what a chat or rubric judge asks instead of its endpoint; the judge closes it.
         resolve_model: from a config's model name to its directory (`rollouts.models.resolve_model` knows packages and
             the hub); by itself this module takes directories only.
@@ -131,5 +134,5 @@ def build_judge(
     Raises:
         UserError: model, template, plug-in, schema or endpoint's key are at fault.
     """
-    around = Surroundings(token_scorer, completer, resolve_model, seed, base_dir, criteria_store)
+    around = Surroundings(token_scorer, completer, resolve_model, seed, base_dir, criteria_store, state_pooler)
     return BUILDERS[config.kind](config, around)

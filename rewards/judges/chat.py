@@ -1,27 +1,24 @@
 """A model behind an OpenAI-compatible endpoint reads prompt, criteria and answers, reasons, and gives its verdict.
 
-compare --votes--> [complete, seed 0] [complete, seed 1] ... at once --read strictly--> votes, failed ones missing
-                                                                  --mean or majority--> one Verdict
+compare --> votes (`voting.py`), each read strictly --mean or majority--> one Verdict
 
-A bad reply is asked for again by whoever calls; the question then gets other seeds, or a seeded server would repeat it.
+A bad reply is asked for again by whoever calls.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from rewards.errors import JudgeFailure, UserError
-from rewards.json_reply import last_object
+from rewards.errors import UserError
 from rewards.judge_config import ChatJudge
 from rewards.judges.places import places_of
 from rewards.judges.reply_forms import REPLY_FORMS, ReplyForm, ranking_schema, read_ranking
+from rewards.judges.voting import Voters, merge
 from rewards.list_template import ListTemplate, load_list_template
 from rewards.template import ChatTemplate, Pattern, load_template
-from rewards.together import all_or_none
 from rewards.types import Candidate, Completer, Completion, Message, Places, Prompt, Verdict, VerdictKind
 
 TEXTS = ("criteria", "choice_first", "choice_second")
@@ -34,8 +31,6 @@ LIST_DATA = ("prompt",)
 LABELS = tuple("ABCDEFGHIJKLMNOP")
 MAX_REASON = 1000
 """Characters of a reason that are kept."""
-MAX_FAILED = 4096
-"""Questions with bad replies that are remembered; the oldest go first."""
 
 Said = TypeVar("Said")
 
@@ -82,10 +77,9 @@ class Chat:
         self._list_template = list_template
         self._form = form
         self._criteria = criteria
-        self._votes = votes
+        self._voters = Voters(completer, votes)
         self._majority = majority
         self._seed = seed
-        self._failed: OrderedDict[int, int] = OrderedDict()
 
     async def compare(self, prompt: Prompt, first: Candidate, second: Candidate) -> Verdict:
         """Raises JudgeFailure if no vote was given; what else the completer raises passes through."""
@@ -96,14 +90,10 @@ class Chat:
         votes, spent = await self._poll(
             messages, self._form.schema(labels), lambda reply: self._form.read(reply, labels)
         )
-        level = 0.0 if self._form.kind == "score" else 0.5
-        leans = [(vote.said > level) - (vote.said < level) for vote in votes]
-        lean = (sum(leans) > 0) - (sum(leans) < 0)
-        value = (lean + 1.0) / 2.0 if self._majority else sum(vote.said for vote in votes) / len(votes)
-        agreeing = (vote.reason for vote, one in zip(votes, leans, strict=True) if one == lean)
+        merged = merge([vote.said for vote in votes], self._form.kind, majority=self._majority)
         return Verdict(
-            value,
-            reason=next(agreeing, votes[0].reason),
+            merged.value,
+            reason=votes[merged.spokesman].reason,
             tokens_in=spent.tokens_in,
             tokens_out=spent.tokens_out,
             cost=spent.cost,
@@ -132,38 +122,9 @@ class Chat:
     async def _poll(
         self, messages: Sequence[Message], schema: Mapping[str, Any], read: Callable[[Mapping[str, Any]], Said]
     ) -> tuple[list[_Vote[Said]], Completion]:
-        """The votes that were given, one at least, and what all replies together cost, good or bad."""
-        question = hash(tuple((message.role, message.text) for message in messages))
-        first_seed = self._failed.get(question, 0) * self._votes
-
-        async def ask(seed: int) -> tuple[_Vote[Said] | JudgeFailure, Completion]:
-            completion = Completion("")
-            try:
-                completion = await self._completer.complete(messages, seed=seed, schema=schema)
-                reply, before = last_object(completion)
-                return _Vote(read(reply), _reason(reply, before)), completion
-            except JudgeFailure as failure:
-                return failure, completion
-
-        replies = await all_or_none(ask(first_seed + number) for number in range(self._votes))
-        spent = Completion(
-            "",
-            sum(completion.tokens_in for _, completion in replies),
-            sum(completion.tokens_out for _, completion in replies),
-            sum(completion.cost for _, completion in replies),
+        return await self._voters.ask(
+            messages, schema, lambda reply, before: _Vote(read(reply), _reason(reply, before))
         )
-        votes = [vote for vote, _ in replies if not isinstance(vote, JudgeFailure)]
-        if not votes:
-            failures = [failure for failure, _ in replies if isinstance(failure, JudgeFailure)]
-            if any(failure.cause in ("bad_reply", "empty") for failure in failures):
-                self._failed[question] = self._failed.get(question, 0) + 1
-                while len(self._failed) > MAX_FAILED:
-                    self._failed.popitem(last=False)
-            worst = max(failures, key=lambda failure: (failure.retryable, failure.retry_after_s or 0.0))
-            worst.tokens_in, worst.tokens_out, worst.cost = spent.tokens_in, spent.tokens_out, spent.cost
-            raise worst
-        self._failed.pop(question, None)
-        return votes, spent
 
 
 def _reason(reply: Mapping[str, Any], before: str) -> str:
@@ -184,7 +145,7 @@ def build_chat(config: ChatJudge, completer: Completer, *, seed: int, base_dir: 
         kind=config.verdict,
         criteria=config.criteria,
         votes=config.votes,
-        majority=config.votes > 1 and config.merge_votes == "majority",
+        majority=config.has_majority,
         seed=seed,
     )
 

@@ -14,7 +14,7 @@ from rewards.cache import JudgeIdentity
 from rewards.judge_config import JudgeConfig
 from rewards.template import template_texts
 
-CODE = 1
+CODE = 2
 """Raise it when a judge of ours comes to say something else of the same texts, by the same config and templates."""
 
 SAME_VERDICT = frozenset(
@@ -51,7 +51,7 @@ def judge_identity(
         "templates": {
             key: [hashlib.sha256(text.encode()).hexdigest() for text in template_texts(name, config.kind, base_dir)]
             for key, name in sorted(keys.items())
-            if key in ("template", "list_template")
+            if key in ("template", "list_template", "write_template")
         },
         "files": _files(directory),
     }

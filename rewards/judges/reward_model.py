@@ -1,6 +1,7 @@
 """The answer that a reward model prefers wins: a scalar per answer, or an embedding per answer and a form over two.
 
-    compare --> reading of (prompt, answer), each worked out once (`kept.py`): a forward pass of the model
+    compare --> reading of (prompt, answer), each worked out once (`kept.py`): a forward pass of the model,
+                by transformers in this process, or by a vLLM engine that pools (`reward_pooling.py`)
 
 N answers cost N forward passes for their N(N-1)/2 matches.
 """
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from rewards.judge_config import RewardModelJudge
-from rewards.judges.kept import Kept
+from rewards.judges.kept import Kept, Once
 from rewards.judges.places import places_of
+from rewards.judges.reward_pooling import EmbeddingPooling, ScalarPooling
 from rewards.judges.reward_reader import EmbeddingReader, ScalarReader, preference
-from rewards.types import Candidate, Places, Prompt, Verdict, VerdictKind
+from rewards.types import Candidate, Places, Prompt, StatePooler, Verdict, VerdictKind
 
 
 class RewardModel:
@@ -23,9 +25,8 @@ class RewardModel:
 
     Args:
         name: how the match log calls the judge.
-        read: from prompt and answer to what the model makes of them; called from one thread of ours.
+        readings: from prompt and answer to what the model makes of them; the judge closes it.
         prefer: skew-symmetric.
-        on_start: called once in that thread.
     """
 
     kind: VerdictKind = "score"
@@ -34,14 +35,12 @@ class RewardModel:
     def __init__(
         self,
         name: str,
-        read: Callable[[tuple[str, str]], Any],
+        readings: Once[tuple[str, str], Any],
         prefer: Callable[[Any, Any], float],
-        *,
-        on_start: Callable[[], None] | None = None,
     ):
         self.name = name
         self._prefer = prefer
-        self._readings: Kept[tuple[str, str], Any] = Kept("reward-model-judge", read, on_start=on_start)
+        self._readings = readings
 
     async def compare(self, prompt: Prompt, first: Candidate, second: Candidate) -> Verdict:
         """Raises JudgeFailure for an exchange that is too long, or a reading that is not finite."""
@@ -59,11 +58,16 @@ class RewardModel:
         return await self._readings.get([(prompt.text, candidate.text) for candidate in candidates])
 
 
-def build_reward_model(config: RewardModelJudge, directory: Path) -> RewardModel:
-    """Raises UserError where the directory holds no such model."""
-    name = f"reward_model:{config.model}"
-    if config.head == "scalar":
-        reader = ScalarReader(directory, max_tokens=config.max_tokens)
-        return RewardModel(name, reader.read, lambda ours, theirs: ours - theirs, on_start=reader.use_half_the_cores)
-    reader = EmbeddingReader(directory, max_tokens=config.max_tokens)
-    return RewardModel(name, reader.read, preference, on_start=reader.use_half_the_cores)
+def build_reward_model(config: RewardModelJudge, directory: Path, pooler: StatePooler | None = None) -> RewardModel:
+    """pooler: the engine of `engine: vllm`; it stays the caller's.
+
+    Raises UserError where the directory holds no such model.
+    """
+    name, is_scalar = f"reward_model:{config.model}", config.head == "scalar"
+    prefer = (lambda ours, theirs: ours - theirs) if is_scalar else preference
+    if config.engine == "vllm":
+        if pooler is None:
+            raise ValueError("a reward_model judge with engine vllm needs a pooler")
+        return RewardModel(name, (ScalarPooling if is_scalar else EmbeddingPooling)(directory, pooler), prefer)
+    reader = (ScalarReader if is_scalar else EmbeddingReader)(directory, max_tokens=config.max_tokens)
+    return RewardModel(name, Kept("reward-model-judge", reader.read, on_start=reader.use_half_the_cores), prefer)

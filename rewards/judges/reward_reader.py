@@ -105,32 +105,53 @@ class ScalarReader(RewardReader):
 
 
 class EmbeddingReader(RewardReader):
-    """General preference models: a base model, `value_head.weight` [2K, H] and, where block scales follow from the
-    prompt, `prompt_head.weight` [K, H], in the directory's safetensors."""
+    """General preference models, a base model with `PreferenceHeads` beside it."""
 
     def __init__(self, directory: Path, *, max_tokens: int):
         super().__init__(directory, "AutoModel", max_tokens=max_tokens)
-        heads = read_tensors(directory, ("value_head.weight", "prompt_head.weight"))
-        self._value_head = heads.get("value_head.weight")
-        self._prompt_head = heads.get("prompt_head.weight")
-        if self._value_head is None or self._value_head.shape[0] % 2:
-            raise UserError(f"reward model {directory}: no value_head.weight with an even number of rows; not a GPM")
+        self._heads = PreferenceHeads(directory)
 
     def read(self, pair: tuple[str, str]) -> Embedding:
         ids = self.token_ids(*pair)
         num_prompt_tokens = len(encode_messages(self._tokenizer, exchange(*pair)[:1], answers=False))
         with self._torch.inference_mode():
             hidden_TH = self._model(self._torch.tensor([ids])).last_hidden_state[0].float().numpy()
-        vector_K2 = (self._value_head @ hidden_TH[-1]).reshape(-1, 2).astype(np.float64)
+        return self._heads.embedding(hidden_TH[-1], hidden_TH[num_prompt_tokens - 1])
+
+
+class PreferenceHeads:
+    """`value_head.weight` [2K, H] and, where block scales follow from the prompt, `prompt_head.weight` [K, H], in the
+    directory's safetensors.
+
+    Raises:
+        UserError: there is no such value head.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        heads = read_tensors(directory, ("value_head.weight", "prompt_head.weight"))
+        value_head = heads.get("value_head.weight")
+        if value_head is None or value_head.shape[0] % 2:
+            raise UserError(f"reward model {directory}: no value_head.weight with an even number of rows; not a GPM")
+        self._value_head = value_head
+        self._prompt_head = heads.get("prompt_head.weight")
+
+    @property
+    def need_the_prompt(self) -> bool:
+        return self._prompt_head is not None
+
+    def embedding(self, answer_H: NDArray[Any], prompt_H: NDArray[Any] | None) -> Embedding:
+        """From the states of the last token of the exchange and of its prompt. Raises JudgeFailure if not finite."""
+        vector_K2 = (self._value_head @ answer_H).reshape(-1, 2).astype(np.float64)
         if not np.isfinite(vector_K2).all():
             raise JudgeFailure("bad_reply", "the embedding is not finite", retryable=False)
-        return Embedding(vector_K2, self._scales(hidden_TH[num_prompt_tokens - 1], len(vector_K2)))
+        return Embedding(vector_K2, self._scales(prompt_H, len(vector_K2)))
 
-    def _scales(self, hidden_H: NDArray[Any], num_blocks: int) -> FloatArray:
+    def _scales(self, prompt_H: NDArray[Any] | None, num_blocks: int) -> FloatArray:
         """K softmax(W h / sqrt(H)), whose mean is 1; all 1 without a prompt head."""
         if self._prompt_head is None:
             return np.ones(num_blocks)
-        gates_K = (self._prompt_head @ hidden_H).astype(np.float64) / math.sqrt(len(hidden_H))
+        assert prompt_H is not None
+        gates_K = (self._prompt_head @ prompt_H).astype(np.float64) / math.sqrt(len(prompt_H))
         weights_K = np.exp(gates_K - gates_K.max())
         return num_blocks * weights_K / weights_K.sum()
 

@@ -17,26 +17,26 @@ from pathlib import Path
 from typing import Any
 
 from rewards.errors import JudgeFailure
-from rewards.json_reply import last_object
 from rewards.judges.rubric_prompts import RubricPrompts, load_prompts
+from rewards.judges.voting import Voters, merge
 from rewards.rubric_config import Criterion, RubricJudge
 from rewards.rubrics.aggregate import Judged, aggregate, by_criterion
 from rewards.rubrics.reading import comparison_schema, read_comparison, read_written, written_schema
 from rewards.rubrics.store import CriteriaStore, MemoryStore
-from rewards.types import Candidate, Completer, Completion, Message, Prompt, Verdict, VerdictKind
+from rewards.types import Candidate, Completer, Completion, Prompt, Verdict, VerdictKind
 
 LABELS = ("A", "B")
 MAX_REASON = 2000
 """Characters of the criteria's reasons that a verdict keeps."""
 MAX_REMEMBERED = 4096
-"""Questions with bad replies, and prompts with members, that are remembered; the oldest go first."""
+"""Prompts with members that are remembered; the oldest go first."""
 
 
 class RubricOf:
     """Verdict: a score in [-2, 2], or who is better (`rewards/rubrics/aggregate.py`); by criterion in `criteria`.
 
-    A reply that leaves a criterion out, or says what it was not asked, is no verdict. It may lean to one seat: not
-    symmetric. A question whose reply was bad gets another seed when it is asked again.
+    A reply that leaves a criterion out, or says what it was not asked, is no verdict; of several votes it is a missing
+    one (`voting.py`). Criteria are written by one reply, whatever the votes. It may lean to one seat: not symmetric.
 
     Args:
         completer: belongs to the judge, which closes it.
@@ -56,36 +56,45 @@ class RubricOf:
         seed: int = 0,
     ) -> None:
         self.name = f"rubric:{config.endpoint.model}"
-        self.kind: VerdictKind = config.verdict
+        self.kind: VerdictKind = config.merged_kind(config.verdict)
         self._config = config
         self._completer = completer
         self._prompts = prompts
         self._store = store or MemoryStore()
         self._seed = seed
-        self._bad: dict[int, int] = {}
+        self._voters = Voters(completer, config.votes)
         self._members: dict[str, tuple[Candidate, ...]] = {}
         self._writing: dict[str, asyncio.Lock] = {}
 
     async def compare(self, prompt: Prompt, first: Candidate, second: Candidate) -> Verdict:
         """Raises JudgeFailure without a verdict on every criterion; what else the completer raises passes through."""
-        criteria, spent = self._config.rubric.criteria, Completion("")
+        criteria, spent, wrote = self._config.rubric.criteria, Completion(""), 0
         if self._config.criteria_from == "prompt":
-            written, spent = await self._written(prompt, (first, second))
+            written, spent, wrote = await self._written(prompt, (first, second))
             criteria = (*criteria, *written)
         extra = self._written_bounds if self._config.criteria_from == "pair" else (0, 0)
-        reply, cost = await self._ask(
-            self._prompts.comparison(prompt, first, second, criteria, seed=self._seed),
-            comparison_schema(criteria, LABELS, extra=extra),
-            lambda reply: read_comparison(reply, criteria, LABELS, extra=extra),
-        )
-        score = aggregate(reply, self._config.rubric.part_weights)
+        try:
+            votes, cost = await self._voters.ask(
+                self._prompts.comparison(prompt, first, second, criteria, seed=self._seed),
+                comparison_schema(criteria, LABELS, extra=extra),
+                lambda reply, _: read_comparison(reply, criteria, LABELS, extra=extra),
+            )
+        except JudgeFailure as failure:
+            failure.tokens_in += spent.tokens_in
+            failure.tokens_out += spent.tokens_out
+            failure.cost += spent.cost
+            failure.written = wrote
+            raise
+        merged = merge([self._value(vote) for vote in votes], self._config.verdict, majority=self._config.has_majority)
+        known = frozenset(criterion.id for criterion in criteria)
         return Verdict(
-            score if self.kind == "score" else self._winner(score),
-            reason=_reasons(reply),
+            merged.value,
+            reason=_reasons(votes[merged.spokesman]),
             tokens_in=spent.tokens_in + cost.tokens_in,
             tokens_out=spent.tokens_out + cost.tokens_out,
             cost=spent.cost + cost.cost,
-            criteria=by_criterion(reply, frozenset(criterion.id for criterion in criteria)),
+            written=wrote,
+            criteria=_mean_by_criterion([by_criterion(vote, known) for vote in votes]),
         )
 
     async def wants_members(self, prompt: Prompt) -> bool:
@@ -105,41 +114,33 @@ class RubricOf:
     def _written_bounds(self) -> tuple[int, int]:
         return self._config.min_criteria, self._config.max_criteria
 
-    def _winner(self, score: float) -> float:
-        margin = self._config.min_margin
+    def _value(self, judged: Sequence[Judged]) -> float:
+        """One vote's."""
+        score, margin = aggregate(judged, self._config.rubric.part_weights), self._config.min_margin
+        if self._config.verdict == "score":
+            return score
         return 1.0 if score > margin else 0.0 if score < -margin else 0.5
 
     async def _written(
         self, prompt: Prompt, pair: tuple[Candidate, Candidate]
-    ) -> tuple[tuple[Criterion, ...], Completion]:
-        """The prompt's criteria, and what writing them cost whoever had to."""
+    ) -> tuple[tuple[Criterion, ...], Completion, int]:
+        """The prompt's criteria, and what writing them cost whoever had to, in tokens and in requests."""
         key = self._key(prompt)
         async with self._writing.setdefault(key, asyncio.Lock()):
             if (kept := await self._store.get(key)) is not None:
-                return _criteria_from(kept), Completion("")
+                return _criteria_from(kept), Completion(""), 0
             # Nobody was introduced: a pair outside a group. In an order that does not depend on the seats.
             members = self._members.get(prompt.id) or tuple(sorted(pair, key=lambda one: (one.text, one.id)))
-            written, cost = await self._ask(
+            (written,), cost = await self._voters.ask(
                 self._prompts.writing(prompt, members, seed=self._seed),
                 written_schema(),
-                lambda reply: read_written(reply, self._config.rubric.criteria, self._written_bounds),
+                lambda reply, _: read_written(reply, self._config.rubric.criteria, self._written_bounds),
+                votes=1,
             )
             await self._store.put(key, json.dumps([criterion.model_dump() for criterion in written]))
             self._members.pop(prompt.id, None)
         _forget_oldest(self._writing)
-        return written, cost
-
-    async def _ask(self, messages: Sequence[Message], schema: Mapping[str, Any], read: Any) -> tuple[Any, Completion]:
-        question = hash(tuple((message.role, message.text) for message in messages))
-        completion = await self._completer.complete(messages, seed=self._bad.get(question, 0), schema=schema)
-        try:
-            said = read(last_object(completion)[0])
-        except JudgeFailure:
-            self._bad[question] = self._bad.get(question, 0) + 1
-            _forget_oldest(self._bad)
-            raise
-        self._bad.pop(question, None)
-        return said, completion
+        return written, cost, 1
 
     def _key(self, prompt: Prompt) -> str:
         """What written criteria depend on, the answers aside that they were written from."""
@@ -151,6 +152,15 @@ class RubricOf:
 
 def _criteria_from(kept: str) -> tuple[Criterion, ...]:
     return tuple(Criterion.model_validate(entry) for entry in json.loads(kept))
+
+
+def _mean_by_criterion(votes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Over the votes that say anything of it: criteria written in the same call may differ from vote to vote."""
+    values: dict[str, list[float]] = {}
+    for vote in votes:
+        for name, value in vote.items():
+            values.setdefault(name, []).append(value)
+    return {name: sum(said) / len(said) for name, said in values.items()}
 
 
 def _reasons(judged: Sequence[Judged]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import TypeAdapter
@@ -14,13 +14,14 @@ from launch.desk import cache_path, make_desk, open_cache
 from launch.judging import make_sink, open_judge, open_rewards, pairwise
 from rewards.arena import Arena
 from rewards.config import RewardsConfig, TournamentRewards
-from rewards.judge_config import JudgeConfig, PanelJudge, PanelMember, PythonJudge, VerdictTokensJudge
+from rewards.judge_config import JudgeConfig, PanelJudge, PanelMember, PythonJudge, RewardModelJudge, VerdictTokensJudge
 from rewards.judges.panel import Panel
 from rewards.scoring import ScorerSink
 from rewards.types import Call, Candidate, GroupKey, Prompt, Ranking
 from rl.evaluation import outcome_of
 from rollouts.engine import EngineSpec
 from rollouts.tiny import build_tiny_tokenizer
+from tests.rewards.tiny_reward_models import build_tiny_both
 
 CLOSED: list[str] = []
 KEY = GroupKey("g")
@@ -115,6 +116,24 @@ async def test_a_verdict_tokens_judge_gets_an_engine_of_its_own(engine: list[Eng
     (spec,) = engine
     assert (spec.model, spec.max_model_len, spec.config.kv_cache_gib) == ("folder", 128, 0.25)
     assert (spec.device, spec.seed, spec.transfer) == ("cpu", 4, None)
+    assert CLOSED == ["engine"]
+
+
+@pytest.mark.parametrize("head", ["scalar", "preference_embedding"])
+async def test_a_reward_model_by_vllm_gets_an_engine_that_pools(
+    head: Literal["scalar", "preference_embedding"], engine: list[EngineSpec], tmp_path: Path
+) -> None:
+    model = build_tiny_both(tmp_path)
+    config = RewardModelJudge(kind="reward_model", model=str(model), engine="vllm", head=head, max_tokens=200)
+    async with open_judge(config, device="cpu", seed=4) as judge:
+        assert judge.name == f"reward_model:{model}"
+    (spec,) = engine
+    assert (spec.backbone, spec.max_model_len, spec.config.dtype, spec.transfer) == (
+        "LlamaForCausalLM",
+        200,
+        "float32",
+        None,
+    )
     assert CLOSED == ["engine"]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from launch.memory import engine_items, judge_items, kv_tokens, learner_items, total_gib
 from recipes.load import load_recipe
-from rewards.judge_config import EmbeddingJudge, VerdictTokensJudge
+from rewards.judge_config import EmbeddingJudge, RewardModelJudge, VerdictTokensJudge
 from rl.config import LearnerConfig, LoraConfig, OffloadConfig
 from rollouts.models import ModelFacts
 from tests.launch.fakes import FULL
@@ -87,6 +87,8 @@ def test_engines_hold_weights_and_on_a_cpu_a_cache_of_their_own() -> None:
 def test_judges() -> None:
     tokens = VerdictTokensJudge(kind="verdict_tokens", model="m", kv_cache_gib=0.5)
     assert [item.gib for item in judge_items("judge", tokens, MODEL)] == [2, 0.5]
+    pooled = RewardModelJudge(kind="reward_model", model="m", engine="vllm", kv_cache_gib=0.5)
+    assert [item.gib for item in judge_items("judge", pooled, MODEL)] == [4, 0.5]
     assert [item.gib for item in judge_items("judge", EmbeddingJudge(kind="embedding", model="m"), MODEL)] == [4]
 
 

@@ -4,8 +4,8 @@
     PODIUM_PEERS=FOLDER python -m pytest tests/peers -m slow
 
 Each has the trainer itself, from the package index, and what podium's own environment lacks of what it imports there;
-torch, transformers and the rest come from podium's. OpenRLHF and verl ask for flash-attn, CUDA wheels or other versions of
-ray and vllm, none of which their reward clients touch: hence no dependencies of theirs.
+torch, transformers and the rest come from podium's. OpenRLHF and verl ask for flash-attn, CUDA wheels or other versions
+of ray and vllm, none of which their reward clients touch: hence no dependencies of theirs.
 """
 
 from __future__ import annotations

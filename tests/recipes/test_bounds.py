@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import pytest
 
 from recipes.bounds import JudgeCalls, calls_per_group, judge_calls, num_evaluations, verdict_kind
 from recipes.load import load_recipe
-from rewards.config import ScorerRewards, TournamentRewards
+from rewards.config import CallBudget, ScorerRewards, TournamentRewards
 from rewards.judge_config import (
     EmbeddingJudge,
     JudgeConfig,
     PanelJudge,
     PanelMember,
     PythonJudge,
+    RubricJudge,
     VerdictTokensJudge,
 )
 from rewards.topology_config import KWise, RoundRobin, SingleElimination, TopologyConfig
@@ -122,6 +124,38 @@ def test_refills_ask_about_as_many_groups_again_unless_a_budget_ends_them() -> N
     assert judge_calls(refills.recipe).per_run == 168 * 4 * 20 + 2 * 128
     capped = load_recipe(FULL, ["rl.dynamic_sampling.max_rounds=3", "rewards.budget.calls_per_step=200"])
     assert judge_calls(capped.recipe).per_step == 200
+
+
+RUBRIC = {
+    "kind": "rubric",
+    "endpoint": {"base_url": "http://h/v1", "model": "m", "temperature": 1.0},
+    "rubric": {},
+    "criteria_from": "prompt",
+}
+
+
+def test_criteria_that_are_written_once_per_prompt_are_calls(tmp_path: Path) -> None:
+    judge = RubricJudge.model_validate_json(json.dumps(RUBRIC))
+    # 8 rollouts, all pairs, both orders: 56, and one that writes.
+    assert calls_per_group(TournamentRewards(judge=judge), 8) == 57
+    assert calls_per_group(TournamentRewards(judge=judge.model_copy(update={"criteria_from": "pair"})), 8) == 56
+    both = PanelJudge(kind="panel", members=(PanelMember(judge=judge), PanelMember(judge=judge, name="other")))
+    assert calls_per_group(TournamentRewards(judge=both), 8) == 114
+    recipe = load_recipe(FULL).recipe
+    rewards = TournamentRewards(judge=judge)
+    calls = judge_calls(recipe.model_copy(update={"rewards": rewards}))
+    # 6 groups a step, 20 steps; 64 prompts at an evaluation, a game each in both orders, twice in the run.
+    assert (calls.per_step, calls.per_evaluation) == (57 * 6, 64 * 2 + 64)
+    assert calls.per_run == 57 * 6 * 20 + 2 * 192
+    assert (calls.writing, calls.votes) == (1, 1)
+    capped = rewards.model_copy(update={"budget": CallBudget(calls_per_step=100)})
+    assert judge_calls(recipe.model_copy(update={"rewards": capped})).per_step == 100
+
+
+def test_requests_behind_a_call_of_a_rubric_judge() -> None:
+    judge = RubricJudge.model_validate_json(json.dumps(RUBRIC | {"votes": 5}))
+    recipe = load_recipe(FULL).recipe.model_copy(update={"rewards": TournamentRewards(judge=judge)})
+    assert judge_calls(recipe).votes == 5
 
 
 def test_rankings_are_hard_whatever_the_judge_says_of_pairs() -> None:

@@ -22,6 +22,8 @@ CONTROL_TOKENS = (
         "<eos>",
     ),
     *("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "[SYSTEM_PROMPT]", "[TOOL_CALLS]", "[/AVAILABLE_TOOLS]", "[IMG]"),
+    *("<|turn>", "<turn|>", "<tool_call|>", "<|channel>", "<channel|>", "<seed:bos>", "<seed:think>", "</seed:think>"),
+    *("]<]minimax[>[", "]<]end_of_image[>["),
     *("<start_of_turn>", "<end_of_turn>", "<unused99>", "<think>", "</think>", "<tool_call>", "</tool_response>"),
     *(
         "[CLS]",

@@ -18,6 +18,7 @@ from rewards.judge_config import (
     VerdictTokensJudge,
 )
 from rewards.judges.identity import judge_identity
+from rewards.rubric_config import Rubric, RubricJudge
 
 TOKENS = VerdictTokensJudge(kind="verdict_tokens", model="m")
 TEMPLATE = "# user\n{prompt} {first} {second} {criteria} {choice_first} {choice_second}\n"
@@ -56,6 +57,19 @@ def test_a_templates_text_counts_and_not_where_it_lies(tmp_path: Path) -> None:
     assert a == b != c
     with pytest.raises(UserError, match="no such template"):
         judge_identity(config, base_dir=tmp_path)
+
+
+def test_the_template_by_which_criteria_are_written_counts(tmp_path: Path) -> None:
+    endpoint = EndpointConfig(base_url="http://h/v1", model="m")
+    template = str(tmp_path / "write.md")
+    config = RubricJudge(
+        kind="rubric", endpoint=endpoint, rubric=Rubric(), criteria_from="prompt", write_template=template
+    )
+    found = []
+    for text in ("Write criteria.", "Write better criteria."):
+        (tmp_path / "write.md").write_text(f"# user\n{text}\n")
+        found.append(fingerprint(config))
+    assert found[0] != found[1]
 
 
 def test_other_weights_under_the_same_path_are_another_judge(tmp_path: Path) -> None:

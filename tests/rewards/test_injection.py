@@ -15,6 +15,7 @@ from rewards.endpoint_config import EndpointConfig
 from rewards.judge_config import ChatJudge, JudgeConfig, VerdictTokensJudge
 from rewards.judges import build_judge
 from rewards.judges.likelihood import Likelihood
+from rewards.judges.reward_pooling import answer_state
 from rewards.judges.reward_reader import exchange
 from rewards.strict import config_kinds
 from rewards.types import Candidate, ChoiceScores, Message, Prompt, Span
@@ -94,6 +95,20 @@ async def reward_model(prompt: str, answers: Sequence[str]) -> list[Asked]:
     return [Asked(exchange(prompt, answer)) for answer in answers]
 
 
+async def pooling(prompt: str, answers: Sequence[str]) -> list[Asked]:
+    """What an engine that pools is asked; `rollouts/pooler.py` encodes it."""
+    heard: list[Asked] = []
+
+    class Pooler:
+        async def last_state(self, messages: Sequence[Message]) -> Sequence[float]:
+            heard.append(Asked(messages))
+            return [1.0]
+
+    for answer in answers:
+        await answer_state(Pooler(), (prompt, answer))
+    return heard
+
+
 async def _ask(judge: Any, prompt: str, answers: Sequence[str], *, ranks: bool) -> None:
     candidates = [Candidate(str(number), answer) for number, answer in enumerate(answers)]
     if ranks:
@@ -134,6 +149,7 @@ READERS: dict[str, tuple[Reader, Encode]] = {
     "verdict_tokens, slate": (verdict_tokens(ranks=True), by_messages),
     "likelihood": (likelihood, by_spans),
     "reward_model": (reward_model, finished),
+    "reward_model, pooling": (pooling, finished),
 }
 NO_PROMPT = {
     "embedding": "compares vectors of whole texts; nothing stands beside an answer",

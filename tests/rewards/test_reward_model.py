@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewards.chat_tokens import encode_messages
 from rewards.errors import JudgeFailure, UserError
 from rewards.judge_config import RewardModelJudge
 from rewards.judges import build_judge
+from rewards.judges.kept import Kept, KeptTasks
 from rewards.judges.reward_model import RewardModel
+from rewards.judges.reward_pooling import ScalarPooling
 from rewards.judges.reward_reader import Embedding, EmbeddingReader, ScalarReader, preference
-from rewards.types import Candidate, Prompt
+from rewards.types import Candidate, Message, Prompt
 from rollouts.tiny import PAD, build_tiny_model
-from tests.rewards.tiny_reward_models import build_tiny_preference, build_tiny_scalar
+from tests.rewards.tiny_reward_models import build_tiny_both, build_tiny_preference, build_tiny_scalar
 
 PROMPT = Prompt("p", "Write about the sea.")
 ANSWERS = ("The sea.", "", "Ships cross it.", f"The sea.{PAD}", "Ünï ☃")
@@ -117,7 +121,7 @@ async def test_rock_paper_scissors_is_a_cycle_and_level_in_a_slate() -> None:
         angle = angles[pair[1]]
         return Embedding(np.array([[math.cos(angle), math.sin(angle)]]), np.ones(1))
 
-    judge = RewardModel("gpm", read, lambda one, other: round(preference(one, other), 9))
+    judge = RewardModel("gpm", Kept("gpm", read), lambda one, other: round(preference(one, other), 9))
     players = [Candidate(name, name) for name in angles]
     for one, other in zip(players, [*players[1:], players[0]], strict=True):
         assert (await judge.compare(PROMPT, one, other)).value == pytest.approx(math.sin(2 * math.pi / 3), abs=1e-8)
@@ -132,7 +136,7 @@ async def test_every_answer_is_read_once() -> None:
         read.append(pair)
         return float(len(pair[1]))
 
-    judge = RewardModel("rm", count, lambda one, other: one - other)
+    judge = RewardModel("rm", Kept("rm", count), lambda one, other: one - other)
     candidates = [Candidate(str(n), "x" * n) for n in range(6)]
     pairs = list(itertools.combinations(candidates, 2))
     values = await asyncio.gather(*(judge.compare(PROMPT, *pair) for pair in pairs))
@@ -140,6 +144,58 @@ async def test_every_answer_is_read_once() -> None:
     assert (await judge.rank(PROMPT, candidates)).places == (5, 4, 3, 2, 1, 0)
     assert len(read) == 6
     await judge.close()
+
+
+class Backbone:
+    """A `StatePooler` over transformers, where vLLM stands in a run."""
+
+    def __init__(self, directory: Path) -> None:
+        from transformers import AutoModel, AutoTokenizer
+
+        self._tokenizer = AutoTokenizer.from_pretrained(directory)
+        self._model = AutoModel.from_pretrained(directory).eval()
+        self.asked: list[str] = []
+
+    async def last_state(self, messages: Sequence[Message]) -> Sequence[float]:
+        import torch
+
+        self.asked.append(messages[-1].text)
+        ids = encode_messages(self._tokenizer, messages, answers=False)
+        with torch.inference_mode():
+            return self._model(torch.tensor([ids])).last_hidden_state[0, -1].tolist()
+
+
+@pytest.mark.parametrize(("head", "num_passes"), [("scalar", len(ANSWERS)), ("preference_embedding", len(ANSWERS) + 1)])
+async def test_an_engine_that_pools_gives_what_transformers_gives(head: str, num_passes: int, tmp_path: Path) -> None:
+    directory = build_tiny_both(tmp_path)
+    keys = {"kind": "reward_model", "model": str(directory), "head": head}
+    backbone = Backbone(directory)
+    pooled = build_judge(RewardModelJudge.model_validate(keys | {"engine": "vllm"}), state_pooler=backbone)
+    plain = build_judge(RewardModelJudge.model_validate(keys))
+    pairs = list(itertools.permutations([Candidate(str(n), text) for n, text in enumerate(ANSWERS)], 2))
+    ours = [verdict.value for verdict in await asyncio.gather(*(pooled.compare(PROMPT, *pair) for pair in pairs))]
+    theirs = [verdict.value for verdict in await asyncio.gather(*(plain.compare(PROMPT, *pair) for pair in pairs))]
+    np.testing.assert_allclose(np.array(ours), np.array(theirs), atol=1e-4)
+    assert len(backbone.asked) == num_passes  # each answer once; the prompt once, where block scales follow from it
+    await pooled.close()
+    await plain.close()
+
+
+async def test_an_engine_at_work_is_not_waited_for_when_the_judge_closes() -> None:
+    started = asyncio.Event()
+
+    class Slow:
+        async def last_state(self, messages: Sequence[Message]) -> Sequence[float]:
+            started.set()
+            await asyncio.Event().wait()
+            return []
+
+    kept: KeptTasks[str, Sequence[float]] = KeptTasks(lambda text: Slow().last_state([]))
+    asked = asyncio.create_task(kept.get(["a"]))
+    await started.wait()
+    await kept.close()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
 
 
 async def test_what_is_too_long_has_no_verdict(scalar: Path) -> None:
@@ -163,6 +219,10 @@ def test_models_of_another_kind_are_refused(scalar: Path, embedding: Path, tmp_p
         build(build_tiny_model(tmp_path / "causal"), "scalar")
     with pytest.raises(UserError, match=r"no value_head\.weight"):
         build(scalar, "preference_embedding")
+    with pytest.raises(UserError, match=r"no weights for score\.weight"):
+        ScalarPooling(embedding, Backbone(embedding))
+    with pytest.raises(UserError, match="has 2 outputs, not one"):
+        ScalarPooling(tmp_path / "two", Backbone(embedding))
     (build_tiny_scalar(tmp_path / "base") / "chat_template.jinja").unlink()
     with pytest.raises(UserError, match="has no chat template"):
         build(tmp_path / "base", "scalar")

@@ -35,6 +35,18 @@ def build_tiny_scalar(directory: Path, *, num_labels: int = 1, seed: int = 0) ->
     return directory
 
 
+def build_tiny_both(directory: Path) -> Path:
+    """One backbone under a scalar's head and those of a preference embedding; vLLM's CPU attention takes it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        LlamaForSequenceClassification(_config(num_labels=1, head_dim=32)).save_pretrained(directory)
+        heads = {"value_head.weight": torch.randn(4, 16), "prompt_head.weight": torch.randn(2, 16)}
+    weights = load_file(directory / "model.safetensors")
+    save_file(weights | heads, directory / "model.safetensors", metadata={"format": "pt"})
+    build_tiny_tokenizer().save_pretrained(directory)
+    return directory
+
+
 def build_tiny_preference(directory: Path, *, num_blocks: int = 2, with_prompt_head: bool = True) -> Path:
     """A base model with the two heads of a general preference model beside its weights."""
     with torch.random.fork_rng(devices=[]):

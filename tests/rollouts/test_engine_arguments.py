@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rewards.errors import UserError
 from rollouts import engine
 from rollouts.config import EngineConfig
-from rollouts.engine import EngineSpec, engine_arguments, environment
+from rollouts.engine import EngineSpec, backbone_architecture, engine_arguments, environment
 
 
 def spec(device: str, *, max_model_len: int = 300, cpus: tuple[int, ...] | None = None, **config: Any) -> EngineSpec:
@@ -85,6 +88,26 @@ def test_vllm_knows_every_argument() -> None:
     for device in ("cpu", "cuda"):
         for name in engine_arguments(spec(device, block_size=16)):
             assert f"\n    {name}: " in source, name
+    for name in ("runner", "convert", "pooler_config", "load_format", "hf_overrides"):  # of an engine that pools
+        assert f"\n    {name}: " in source, name
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_an_engine_that_pools_has_a_causal_backbone_and_normalises_nothing(device: str, tmp_path: Path) -> None:
+    config = {"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    arguments = engine_arguments(replace(spec(device), backbone=backbone_architecture(tmp_path)))
+    assert (arguments["runner"], arguments["convert"]) == ("pooling", "embed")
+    assert arguments["pooler_config"] == {"seq_pooling_type": "LAST", "use_activation": False}
+    assert arguments["hf_overrides"] == {"architectures": ["LlamaForCausalLM"]}
+    assert "runner" not in engine_arguments(spec(device))
+
+
+@pytest.mark.parametrize("config", [{}, {"model_type": "deberta-v2"}, {"model_type": "bert"}])
+def test_a_model_without_a_causal_backbone_is_refused(config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="set the judge's engine to transformers"):
+        backbone_architecture(tmp_path)
 
 
 # --- environment --------------------------------------------------------------------------------------------------

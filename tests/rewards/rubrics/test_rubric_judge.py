@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from rewards.arena import Arena
-from rewards.config import CallLimits, TournamentRewards
+from rewards.cache import JudgeCache
+from rewards.config import CallBudget, CallLimits, TournamentRewards
 from rewards.endpoint_config import EndpointConfig
-from rewards.errors import JudgeFailure, UserError
+from rewards.errors import JudgeFailure, RunStopped, UserError
 from rewards.judges import build_judge
 from rewards.match_rows import match_rows
 from rewards.rubric_config import Criterion, Rubric, RubricJudge
-from rewards.rubrics.store import MemoryStore
+from rewards.rubrics.store import CachedStore, CriteriaStore, MemoryStore
 from rewards.types import Acquainted, Candidate, Completion, GroupKey, Judge, Message, ParsedAnswer, Prompt
 from tests.fakes.completers import Asked, FakeCompleter
 
@@ -72,7 +74,7 @@ def config(**keys: Any) -> RubricJudge:
     return RubricJudge(**{"kind": "rubric", "endpoint": ENDPOINT, "rubric": RUBRIC, **keys})
 
 
-def judge_of(script: Script, store: MemoryStore | None = None, **keys: Any) -> tuple[Judge, Scripted]:
+def judge_of(script: Script, store: CriteriaStore | None = None, **keys: Any) -> tuple[Judge, Scripted]:
     completer = Scripted(script)
     return build_judge(config(**keys), completer=completer, seed=3, criteria_store=store), completer
 
@@ -137,6 +139,71 @@ async def test_path_and_answer() -> None:
     ]
     assert "- plan (core, 0 to 2): Plans. (look at the path)" in text_of(messages)
     assert "Answer A, its path:" in text_of(messages)
+
+
+# --- several votes ---------------------------------------------------------------------------------------------
+
+
+WARM = EndpointConfig(base_url="http://127.0.0.1:9/v1", model="m", temperature=1.0)
+LONGER, SHORTER = Candidate("a", "a long answer"), Candidate("b", "short")
+
+
+def saying(*better: str) -> Script:
+    """One vote after the other: who is better in depth; anything else is no verdict."""
+    left = iter(better)
+
+    def script(texts: Sequence[str]) -> dict[str, Any] | str:
+        said = next(left)
+        if said not in ("A", "B", "same"):
+            return said
+        return verdicts(facts=("same", 0), depth=(said, 0 if said == "same" else 2), style=("same", 0))
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("keys", "kind", "value"),
+    [
+        ({}, "score", (5 / 6 + 5 / 6 - 5 / 6) / 3),
+        ({"verdict": "hard"}, "probability", 2 / 3),
+        ({"merge_votes": "majority"}, "hard", 1.0),
+        ({"verdict": "hard", "merge_votes": "majority"}, "hard", 1.0),
+    ],
+)
+async def test_votes_become_one_verdict(keys: dict[str, Any], kind: str, value: float) -> None:
+    judge, completer = judge_of(saying("B", "A", "A"), endpoint=WARM, votes=3, **keys)
+    assert judge.kind == kind
+    said = await judge.compare(PROMPT, LONGER, SHORTER)
+    assert said.value == pytest.approx(value)
+    assert said.criteria == {"facts": 0.0, "depth": pytest.approx(1 / 3), "style": 0.0}
+    assert said.reason == "depth +1: quote | why"  # a vote that leans as the verdict does
+    assert (said.tokens_in, said.tokens_out, said.cost) == (30, 6, 1.5)
+    assert [asked.seed for asked in completer.asked] == [0, 1, 2]
+
+
+async def test_a_vote_that_failed_is_missing_and_all_of_them_are_a_failure_that_costs_what_it_took() -> None:
+    judge, completer = judge_of(saying("A", "no JSON", "B", "x", "y", "z"), endpoint=WARM, votes=3)
+    assert (await judge.compare(PROMPT, LONGER, SHORTER)).value == pytest.approx(0.0)
+    with pytest.raises(JudgeFailure, match="does not end with a JSON object") as caught:
+        await judge.compare(PROMPT, LONGER, SHORTER)
+    assert (caught.value.tokens_in, caught.value.tokens_out, caught.value.cost) == (30, 6, 1.5)
+    assert [asked.seed for asked in completer.asked] == [0, 1, 2, 0, 1, 2]
+
+
+async def test_criteria_are_written_by_one_vote_and_a_comparison_that_fails_pays_for_them() -> None:
+    def script(texts: Sequence[str]) -> dict[str, Any] | str:
+        return writes_then_compares(texts) if "- why (core" not in texts[-1] else "no JSON"
+
+    judge, completer = judge_of(script, endpoint=WARM, votes=2, criteria_from="prompt")
+    with pytest.raises(JudgeFailure) as caught:
+        await judge.compare(PROMPT, LONGER, SHORTER)
+    assert len(completer.asked) == 1 + 2
+    assert (caught.value.tokens_in, caught.value.written) == (30, 1)
+
+
+def test_votes_at_temperature_0_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"votes: at endpoint\.temperature 0 all votes are one"):
+        config(votes=3)
 
 
 # --- criteria that the model writes ----------------------------------------------------------------------------
@@ -273,6 +340,46 @@ async def test_the_arena_introduces_best_middle_and_worst_before_the_first_match
     assert completer.asked[0].texts == [PROMPT.text, "xxxxx", "xxx", "x"]
     assert len(completer.asked) == 1 + 20
     assert score.num_failed == 0
+
+
+async def test_writing_is_a_call_of_the_budget() -> None:
+    judge, completer = judge_of(writes_then_compares, criteria_from="prompt")
+    rewards = TournamentRewards(judge=config(), budget=CallBudget(calls_per_step=8, calls_per_run=16))
+    arena = Arena(rewards, judge, prior_scorer=length_prior, groups_per_step=2)
+    for number in range(2):
+        key = GroupKey(str(number))
+        await arena.open(key, Prompt(f"p{number}", f"Task {number}."), 3)
+        for index in range(3):
+            await arena.add(key, index, Candidate(str(index), "x" * (index + 1)))
+        await arena.close(key)
+    scores = await arena.scores()
+    # Each has a share of 4: one call writes, and of the other 3 a match takes 2, in both orders. The 2 that are left
+    # are handed on to one of them.
+    assert sorted(score.num_calls for score in scores.values()) == [2, 4]
+    assert len(completer.asked) == 8
+    calls = [call for score in scores.values() for match in score.matches for call in match.calls]
+    assert sum(call.verdict.written for call in calls) == 2
+    # 8 of the run's are left; the criteria of p0 are there, so that no call is kept back for writing.
+    key = GroupKey("again")
+    await arena.open(key, Prompt("p0", "Task 0."), 3)
+    for index in range(3):
+        await arena.add(key, index, Candidate(str(index), "y" * (index + 1)))
+    await arena.close(key)
+    assert [score.num_calls for score in (await arena.scores()).values()] == [6]
+    assert len(completer.asked) == 14
+    # 2 are left, and a match that has its criteria written first takes 3.
+    with pytest.raises(RunStopped, match="a match takes more than is left"):
+        await arena.open(GroupKey("late"), Prompt("p9", "Another."), 3)
+
+
+async def test_criteria_outlive_the_run_in_the_cache_of_verdicts(tmp_path: Path) -> None:
+    pair = (Candidate("a", "x"), Candidate("b", "yy"))
+    for calls in (2, 1):
+        cache = JudgeCache(tmp_path / "c.sqlite")
+        judge, completer = judge_of(writes_then_compares, CachedStore(cache), criteria_from="prompt")
+        await judge.compare(PROMPT, *pair)
+        await cache.close()
+        assert len(completer.asked) == calls
 
 
 # --- what is refused --------------------------------------------------------------------------------------------
