@@ -24,10 +24,11 @@ Bark = Callable[[FrameType | None, float], None]
 
 
 @contextmanager
-def loop_guard(deadline_s: Callable[[], float], bark: Bark) -> Iterator[None]:
+def loop_guard(deadline_s: Callable[[], float], bark: Bark) -> Iterator[Callable[[], None]]:
     """While in it, `bark` is called if the running loop does not turn for `deadline_s()`. Main thread only.
 
-    An alarm that was set before is suspended and goes on afterwards.
+    Gives a function that puts the alarm off at once, for when the deadline changes. An alarm that was set before is
+    suspended and goes on afterwards.
     """
     loop = asyncio.get_running_loop()
     turned = time.monotonic()
@@ -37,6 +38,8 @@ def loop_guard(deadline_s: Callable[[], float], bark: Bark) -> Iterator[None]:
         nonlocal turned, ticker
         turned = time.monotonic()
         seconds = deadline_s()
+        if ticker is not None:
+            ticker.cancel()
         signal.setitimer(signal.ITIMER_REAL, seconds)
         ticker = loop.call_later(min(PUT_OFF_EVERY_S, seconds / 4), put_off)
 
@@ -49,7 +52,7 @@ def loop_guard(deadline_s: Callable[[], float], bark: Bark) -> Iterator[None]:
     earlier_handler = signal.signal(signal.SIGALRM, on_alarm)
     put_off()
     try:
-        yield
+        yield put_off
     finally:
         if ticker is not None:
             ticker.cancel()

@@ -67,11 +67,14 @@ class Watchdog:
         self._last_sign = clock()
         self._num_dumps = 0
         self._blocked: RunStopped | None = None
+        self._put_alarm_off: Callable[[], None] | None = None
 
     def handle(self, event: Event) -> None:
         self._last_sign = self._clock()
         if isinstance(event, PhaseStarted):
             self._step, self._phase = event.step, event.phase
+            if self._put_alarm_off is not None:
+                self._put_alarm_off()  # the new phase may have a shorter deadline
         self._sink.handle(event)
 
     def close(self) -> None:
@@ -83,11 +86,15 @@ class Watchdog:
         Raises:
             RunStopped: a phase is stuck.
         """
-        with loop_guard(self._deadline_s, self._on_blocked):
-            while self._blocked is None:
-                await asyncio.sleep(min(LOOK_EVERY_S, self._deadline_s() / 4))
-                await self.look()
-            raise self._blocked  # again, for what keeps the loop may have swallowed it
+        with loop_guard(self._deadline_s, self._on_blocked) as put_alarm_off:
+            self._put_alarm_off = put_alarm_off
+            try:
+                while self._blocked is None:
+                    await asyncio.sleep(min(LOOK_EVERY_S, self._deadline_s() / 4))
+                    await self.look()
+                raise self._blocked  # again, for what keeps the loop may have swallowed it
+            finally:
+                self._put_alarm_off = None
 
     async def look(self) -> None:
         """One look at the clock. Raises RunStopped, or retries, if the phase is past its deadline."""
