@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 PUT_OFF_EVERY_S = 1.0
+AGAIN_S = 0.2
 
 Bark = Callable[[FrameType | None, float], None]
 """Called with the blocked frame and for how many seconds; what it raises is raised there."""
@@ -25,7 +26,9 @@ Bark = Callable[[FrameType | None, float], None]
 
 @contextmanager
 def loop_guard(deadline_s: Callable[[], float], bark: Bark) -> Iterator[Callable[[], None]]:
-    """While in it, `bark` is called if the running loop does not turn for `deadline_s()`. Main thread only.
+    """While in it, `bark` is called if the running loop does not turn for `deadline_s()`, and again until it does.
+
+    Main thread only.
 
     Gives a function that puts the alarm off at once, for when the deadline changes. An alarm that was set before is
     suspended and goes on afterwards.
@@ -46,7 +49,10 @@ def loop_guard(deadline_s: Callable[[], float], bark: Bark) -> Iterator[Callable
     def on_alarm(number: int, frame: FrameType | None) -> None:
         if frame is not None and frame.f_code.co_filename == selectors.__file__:
             return  # the loop has nothing to do: it was the whole process that stood still, as after Ctrl-Z
-        bark(frame, time.monotonic() - turned)
+        try:
+            bark(frame, time.monotonic() - turned)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)  # what is next in line may block as well
 
     earlier_timer = signal.setitimer(signal.ITIMER_REAL, 0)
     earlier_handler = signal.signal(signal.SIGALRM, on_alarm)

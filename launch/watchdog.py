@@ -116,7 +116,9 @@ class Watchdog:
         raise RunStopped(f"{what}; stacks are in {folder}. Resume the run, or raise launch.watchdog.deadline_s")
 
     def _on_blocked(self, frame: FrameType | None, blocked_s: float) -> None:
-        """Raises RunStopped in the code that keeps the driver from everything else."""
+        """Raises RunStopped in the code that keeps the driver from everything else; the same in whatever does next."""
+        if self._blocked is not None:
+            raise self._blocked
         folder = self._new_folder()
         self._dump_driver(folder)
         self._dump_processes(folder)
