@@ -18,16 +18,20 @@ from pathlib import Path
 from types import FrameType
 
 PUT_OFF_EVERY_S = 1.0
+AGAIN_S = 0.2
 
 Bark = Callable[[FrameType | None, float], None]
 """Called with the blocked frame and for how many seconds; what it raises is raised there."""
 
 
 @contextmanager
-def loop_guard(deadline_s: Callable[[], float], bark: Bark) -> Iterator[None]:
-    """While in it, `bark` is called if the running loop does not turn for `deadline_s()`. Main thread only.
+def loop_guard(deadline_s: Callable[[], float], bark: Bark) -> Iterator[Callable[[], None]]:
+    """While in it, `bark` is called if the running loop does not turn for `deadline_s()`, and again until it does.
 
-    An alarm that was set before is suspended and goes on afterwards.
+    Main thread only.
+
+    Gives a function that puts the alarm off at once, for when the deadline changes. An alarm that was set before is
+    suspended and goes on afterwards.
     """
     loop = asyncio.get_running_loop()
     turned = time.monotonic()
@@ -37,19 +41,24 @@ def loop_guard(deadline_s: Callable[[], float], bark: Bark) -> Iterator[None]:
         nonlocal turned, ticker
         turned = time.monotonic()
         seconds = deadline_s()
+        if ticker is not None:
+            ticker.cancel()
         signal.setitimer(signal.ITIMER_REAL, seconds)
         ticker = loop.call_later(min(PUT_OFF_EVERY_S, seconds / 4), put_off)
 
     def on_alarm(number: int, frame: FrameType | None) -> None:
         if frame is not None and frame.f_code.co_filename == selectors.__file__:
             return  # the loop has nothing to do: it was the whole process that stood still, as after Ctrl-Z
-        bark(frame, time.monotonic() - turned)
+        try:
+            bark(frame, time.monotonic() - turned)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)  # what is next in line may block as well
 
     earlier_timer = signal.setitimer(signal.ITIMER_REAL, 0)
     earlier_handler = signal.signal(signal.SIGALRM, on_alarm)
     put_off()
     try:
-        yield
+        yield put_off
     finally:
         if ticker is not None:
             ticker.cancel()

@@ -67,11 +67,14 @@ class Watchdog:
         self._last_sign = clock()
         self._num_dumps = 0
         self._blocked: RunStopped | None = None
+        self._put_alarm_off: Callable[[], None] | None = None
 
     def handle(self, event: Event) -> None:
         self._last_sign = self._clock()
         if isinstance(event, PhaseStarted):
             self._step, self._phase = event.step, event.phase
+            if self._put_alarm_off is not None:
+                self._put_alarm_off()  # the new phase may have a shorter deadline
         self._sink.handle(event)
 
     def close(self) -> None:
@@ -83,11 +86,15 @@ class Watchdog:
         Raises:
             RunStopped: a phase is stuck.
         """
-        with loop_guard(self._deadline_s, self._on_blocked):
-            while self._blocked is None:
-                await asyncio.sleep(min(LOOK_EVERY_S, self._deadline_s() / 4))
-                await self.look()
-            raise self._blocked  # again, for what keeps the loop may have swallowed it
+        with loop_guard(self._deadline_s, self._on_blocked) as put_alarm_off:
+            self._put_alarm_off = put_alarm_off
+            try:
+                while self._blocked is None:
+                    await asyncio.sleep(min(LOOK_EVERY_S, self._deadline_s() / 4))
+                    await self.look()
+                raise self._blocked  # again, for what keeps the loop may have swallowed it
+            finally:
+                self._put_alarm_off = None
 
     async def look(self) -> None:
         """One look at the clock. Raises RunStopped, or retries, if the phase is past its deadline."""
@@ -109,7 +116,9 @@ class Watchdog:
         raise RunStopped(f"{what}; stacks are in {folder}. Resume the run, or raise launch.watchdog.deadline_s")
 
     def _on_blocked(self, frame: FrameType | None, blocked_s: float) -> None:
-        """Raises RunStopped in the code that keeps the driver from everything else."""
+        """Raises RunStopped in the code that keeps the driver from everything else; the same in whatever does next."""
+        if self._blocked is not None:
+            raise self._blocked
         folder = self._new_folder()
         self._dump_driver(folder)
         self._dump_processes(folder)

@@ -5,13 +5,13 @@ At most 20 engines start in the whole suite, all of them here:
      4  `stage`: one for the session, three in its place after test_engine_faults.py has killed it three times
      2  `run`: a run with two engines and two ranks, undisturbed
      1  `job`: the same recipe with one of each as a Ray job, undisturbed
-     6  test_killed_driver.py, one rank: killed three times, stopped by a judge that is down, ended well with one
-        engine replaced
+     5  test_killed_driver.py, one rank: killed three times, ended well with one engine replaced
      2  test_killed_driver.py, two ranks: killed, then ended by SIGTERM
-     4  test_soak.py: killed twice, with one engine replaced
+     5  test_soak.py: killed twice, with two engines replaced
      1  test_slate.py: warm start, F-GRPO, LoRA, stale rollouts and refills in one run
 
-test_eval.py plays on the stage's engine.
+test_eval.py plays on the stage's engine, and so do the whole runs of test_stops.py and the one of test_killed_driver.py
+whose judge is down: on_stage.py lends it to them.
 """
 
 from __future__ import annotations

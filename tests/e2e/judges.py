@@ -23,6 +23,11 @@ async def more_vowels(prompt: Prompt, first: Candidate, second: Candidate) -> fl
     return 1.0 if one > two else 0.0 if one < two else 0.5
 
 
+async def level_in_step_2(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    """More vowels win, but step 2's answers are all the same to it."""
+    return 0.5 if first.id.startswith("step2-") else await more_vowels(prompt, first, second)
+
+
 async def fewer_vowels(prompt: Prompt, first: Candidate, second: Candidate) -> float:
     """A second judge that never agrees."""
     return 1.0 - await more_vowels(prompt, first, second)

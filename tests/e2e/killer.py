@@ -11,6 +11,10 @@ In good order:
 
 down        the step's judge gives no answer any more
 term        SIGTERM while the step is learned
+weights     the engines get other weights before the step is sampled, under the version that they had
+nan         an engine gives a log-probability that is not a number
+
+With `nowhere` nothing happens: for a run on the session's engine (on_stage.py).
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -29,7 +34,8 @@ from launch.run_dir import RunDir
 from rewards.arena import Arena
 from rl.sft_trainer import SFTTrainer
 from rl.trainer import Trainer
-from tests.e2e import judges
+from rollouts.pool import EnginePool
+from tests.e2e import judges, on_stage
 
 SOON_S = 0.05
 
@@ -40,7 +46,7 @@ def die() -> None:
 
 def arm(where: str, at_step: int) -> None:
     scores, learn, save, sample_and_judge = Arena.scores, Trainer._learn, Trainer._save, Trainer._sample_and_judge
-    sft_save = SFTTrainer._save
+    sft_save, sample_answer = SFTTrainer._save, EnginePool._sample_answer
 
     async def fatal_scores(self: Arena) -> Any:
         if any(key.group_id.startswith(f"step{at_step}-") for key in self._tasks):
@@ -73,6 +79,20 @@ def arm(where: str, at_step: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return await learn(self, step, *args)
 
+    async def misled(self: Trainer, step: int) -> Any:
+        if step == at_step:
+            assert isinstance(self.engines, EnginePool)
+            await asyncio.to_thread(mislead, self.engines, step - 1)
+        return await sample_and_judge(self, step)
+
+    async def answer_without_a_number(self: EnginePool, slot: Any, request: Any, prompt_ref: Any, index: int) -> Any:
+        answer = await sample_answer(self, slot, request, prompt_ref, index)
+        if answer is None or (request.key.group_id, index) != (f"step{at_step}-1", 2):
+            return answer
+        logprobs = answer.logprobs.copy()
+        logprobs[-1] = float("nan")
+        return replace(answer, logprobs=logprobs)
+
     if where == "judge":
         Arena.scores = fatal_scores  # type: ignore[method-assign]
     elif where == "learn":
@@ -85,7 +105,11 @@ def arm(where: str, at_step: int) -> None:
         Trainer._save = fatal_save  # type: ignore[method-assign]
     elif where == "sft":
         SFTTrainer._save = fatal_sft_save  # type: ignore[method-assign]
-    else:
+    elif where == "weights":
+        Trainer._sample_and_judge = misled  # type: ignore[method-assign]
+    elif where == "nan":
+        EnginePool._sample_answer = answer_without_a_number  # type: ignore[method-assign]
+    elif where != "nowhere":
         raise SystemExit(f"unknown place {where!r}")
 
 
@@ -100,7 +124,19 @@ def die_when(path: Any) -> None:
     die()
 
 
+def mislead(engines: EnginePool, version: int) -> None:
+    import torch
+
+    model = on_stage.load_model(engines.specs[0].model)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    on_stage.send_weights(engines.handles, model, version)
+
+
 if __name__ == "__main__":
+    on_stage.arm()
     arm(sys.argv[1], int(sys.argv[2]))
     sys.argv = ["podium", *sys.argv[3:]]
     main()

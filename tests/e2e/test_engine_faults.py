@@ -181,7 +181,7 @@ def test_a_killed_engine_is_replaced_and_only_unfinished_rollouts_are_sampled_ag
 class Mortal:
     """In the engine's place, so that the engine itself need not die once more."""
 
-    def sample(self) -> None: ...
+    def sample(self, *request: object) -> None: ...
 
 
 def test_one_death_too_many_stops_the_run_with_one_line(stage: Stage) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from launch.run_dir import RunDir
-from tests.e2e.conftest import Job
+from tests.e2e.conftest import Job, Stage
+from tests.e2e.on_stage import lend
 from tests.e2e.whole_runs import RECIPE, only_run, settings, start, tokens_of, weights_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -20,8 +21,12 @@ HANG_SEED = 139
 """--chaos-seed under which step 3 has hardly begun to sample when its engine's worker is stopped."""
 
 
-def test_whatever_ends_a_run_it_goes_on_as_if_nothing_had_happened(job: Job, exported: Path, tmp_path: Path) -> None:
+def test_whatever_ends_a_run_it_goes_on_as_if_nothing_had_happened(
+    job: Job, stage: Stage, exported: Path, tmp_path: Path
+) -> None:
     """One rank. Each process but the last dies or stops; the last one's engine hangs and is replaced on the way.
+
+    The one whose judge is down runs on the session's engine.
 
     The undisturbed run is another process on this machine: that the two agree in every rollout and every weight says
     that equal seeds, requests and weights give equal rollouts here, and so does a step that is sampled again.
@@ -30,13 +35,16 @@ def test_whatever_ends_a_run_it_goes_on_as_if_nothing_had_happened(job: Job, exp
     start(["train", str(RECIPE), *settings(exported, tmp_path, *options)], kill=("judge", 2))
     run = only_run(tmp_path)
     assert (run.checkpoints(), run.steps("groups")) == ([1], [1])
+    assert phase_of(run) == (2, "judge")
     resume = ["train", "--resume", str(run.path)]
     start(resume, kill=("learn", 2))
     assert (run.checkpoints(), run.steps("groups")) == ([1], [1, 2])
     start(resume, kill=("checkpoint", 2))
     assert run.checkpoints() == [1]
+    assert phase_of(run) == (2, "save")
 
-    stopped = start(resume, kill=("down", 3), code=1)
+    with lend(stage.pool.handles) as lent:
+        stopped = start(resume, kill=("down", 3), code=1, lent=lent)
     assert "Traceback" not in stopped.stderr
     line = stopped.stderr.strip().splitlines()[-1]
     assert re.match(r"judge python:.* is down: no reply to \d+ attempts in \d+ s \(last: connection.*--resume", line)
@@ -63,10 +71,16 @@ def test_whatever_ends_a_run_it_goes_on_as_if_nothing_had_happened(job: Job, exp
     for step in (1, 2, 3):
         assert tokens_of(run, step) == tokens_of(job.run, step)
     assert weights_of(run, 3) == weights_of(job.run, 3)
+    assert phase_of(run) == (3, "done")
     summary, undisturbed = run.summary(), job.run.summary()
     assert summary is not None
     assert undisturbed is not None
     assert summary["heldout"] == undisturbed["heldout"]
+
+
+def phase_of(run: RunDir) -> tuple[int, str]:
+    now = json.loads((run.path / "phase.json").read_text())
+    return now["step"], now["phase"]
 
 
 def test_two_ranks_go_on_too_and_sigterm_saves_the_step_that_is_learned(run: RunDir, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -83,21 +84,28 @@ def wait_until_gone(run_mark: str, seconds: float = 30.0) -> list[str]:
 
 
 def start(
-    arguments: list[str], *, kill: tuple[str, int] | None = None, code: int = 0, timeout_s: float = 600.0
+    arguments: list[str],
+    *,
+    kill: tuple[str, int] | None = None,
+    code: int = 0,
+    lent: Mapping[str, str] | None = None,
+    timeout_s: float = 600.0,
 ) -> subprocess.CompletedProcess[str]:
     """Run podium to its end, or under tests/e2e/killer.py to its end at a place and a step; nothing of it is left.
 
     Args:
         code: what the process must end with; it is -SIGKILL where `kill` ends it so.
+        lent: of tests/e2e/on_stage.py, for a run on engines that are there.
     """
     before, mark = shared_memory(), uuid.uuid4().hex
     command = podium(*arguments)
+    if lent is not None and kill is None:
+        kill = ("nowhere", 0)
     if kill is not None:
         command = [sys.executable, "-m", "tests.e2e.killer", kill[0], str(kill[1]), *arguments]
         code = -signal.SIGKILL if kill[0] in ("judge", "learn", "checkpoint", "sft") else code
-    done = subprocess.run(
-        command, env=environment() | {"PODIUM_TEST_MARK": mark}, capture_output=True, text=True, timeout=timeout_s
-    )
+    env = environment() | {"PODIUM_TEST_MARK": mark, **(lent or {})}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout_s)
     assert done.returncode == code, done.stdout[-3000:] + done.stderr[-6000:]
     assert wait_until_gone(mark) == []
     assert left_in_shared_memory(before) == set()

@@ -164,19 +164,23 @@ def my_parser() -> None:
 
 @pytest.mark.parametrize("swallowed", [False, True])
 def test_a_driver_that_is_kept_busy_is_stopped_in_what_keeps_it(tmp_path: Path, swallowed: bool) -> None:
-    bench = Bench(tmp_path, judge=0.2)
+    bench = Bench(tmp_path, start=1.0, judge=0.2)
     before = signal.getsignal(signal.SIGALRM)
     left_s, _ = signal.getitimer(signal.ITIMER_REAL)
 
     async def work() -> None:
-        bench.dog.handle(PhaseStarted(3, "judge", 0.0))
         await asyncio.sleep(0)
+        bench.dog.handle(PhaseStarted(3, "judge", 0.0))  # the watch has begun under the longer deadline of another
+        # Several at once, as judge calls are: all of them come before the watch has its turn.
+        await asyncio.gather(*(parse() for _ in range(3)))
+        await asyncio.sleep(30)
+
+    async def parse() -> None:
         try:
             my_parser()
         except RunStopped:
             if not swallowed:
                 raise
-        await asyncio.sleep(30)
 
     expected = r"step 3, phase judge: the driver has been busy for 0 s in my_parser \(test_watchdog.py:\d+\) and does"
     with pytest.raises(RunStopped, match=expected) as caught:
@@ -184,6 +188,7 @@ def test_a_driver_that_is_kept_busy_is_stopped_in_what_keeps_it(tmp_path: Path, 
     assert "\n" not in str(caught.value)
     (folder,) = (tmp_path / "stacks").iterdir()
     assert "in my_parser" in (folder / "driver.txt").read_text()
+    bench.dog.handle(PhaseStarted(3, "learn", 0.0))  # nothing is watched any more
     assert signal.getsignal(signal.SIGALRM) is before
     assert (signal.getitimer(signal.ITIMER_REAL)[0] > 0) == (left_s > 0)  # the alarm of whoever called us goes on
 
