@@ -17,7 +17,7 @@ from rewards.budget import split_budget
 from rewards.config import CallBudget, CallLimits, TournamentRewards
 from rewards.diagnostics.agreement import decided_pairs
 from rewards.diagnostics.audited import audit_agreement, audited_metrics, calibration_accuracy
-from rewards.errors import JudgeFailure
+from rewards.errors import JudgeFailure, RunStopped
 from rewards.judge_config import PythonJudge
 from rewards.limiter import LocalLimiter
 from rewards.types import (
@@ -273,6 +273,16 @@ async def test_its_part_of_a_budget_holds_per_step_and_run(budget: CallBudget, a
         assert scores[0].audit is not None
         assert scores[0].audit.num_unasked == 6 - len(scores[0].audit.matches)
         assert scores[0].num_scored == 4
+
+
+async def test_a_run_whose_budget_is_spent_says_whose_part_that_was() -> None:
+    whole = CallBudget(calls_per_run=24)
+    first, second = split_budget(whole, 1.0)
+    arena = Arena(TournamentRewards(judge=PYTHON, budget=first), Fake("first"), groups_per_step=1)
+    sink = AuditedSink(arena, Fake("second"), 1.0, CallLimits(), limiter=LocalLimiter(1), budget=second)
+    await play(sink, "g")
+    with pytest.raises(RunStopped, match=r"calls_per_run: all 12 .* \(the rest of it is for the second judge"):
+        await play(sink, "h")
 
 
 async def test_a_refill_belongs_to_its_step() -> None:
