@@ -110,7 +110,11 @@ class AuditedSink:
         self._arena.prior = prior
 
     async def open(self, key: GroupKey, prompt: Prompt, num_candidates: int) -> None:
-        await self._arena.open(key, prompt, num_candidates)
+        """As the arena's. Raises RunStopped where the run's budget is spent, all but the second judge's part."""
+        try:
+            await self._arena.open(key, prompt, num_candidates)
+        except RunStopped as stopped:
+            raise RunStopped(f"{stopped} (the rest of it is for the second judge, by evaluation.audit_share)") from None
         self._groups[key] = _Group(prompt)
 
     async def add(self, key: GroupKey, index: int, candidate: Candidate) -> None:

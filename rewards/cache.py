@@ -71,9 +71,8 @@ class JudgeCache:
                 self._reader.execute(_SCHEMA)
             self._reader.execute("SELECT key, judge, answer FROM verdicts LIMIT 1").fetchone()
         except (OSError, sqlite3.Error) as error:
-            raise UserError(
-                f"rewards.cache: {path} cannot be used as a cache of verdicts ({error}); delete it, or name another"
-            ) from error
+            cure = "delete it, or name another" if path.is_file() else "name another file"
+            raise UserError(f"rewards.cache: {path} cannot be used as a cache of verdicts ({error}); {cure}") from error
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="judge-cache")
 
     def _connect(self) -> sqlite3.Connection:

@@ -6,12 +6,10 @@ is the first of a pair.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import NormalDist
-
-import numpy as np
 
 from rewards.types import GroupScore, Pairing, Slate
 
@@ -103,31 +101,6 @@ def judge_health(scores: Iterable[GroupScore], *, intervals: bool = False) -> di
     for cause in sorted({cause for score in groups for cause in score.failures}):
         metrics[f"num_failed_{cause}"] = float(sum(score.failures.get(cause, 0) for score in groups))
     return metrics
-
-
-def length_correlation(rewards: Sequence[Sequence[float | None]], lengths: Sequence[Sequence[int]]) -> float | None:
-    """Pearson correlation of reward and length inside groups: both are centred per group, then pooled.
-
-    Args:
-        rewards, lengths: per group, per slot; unscored slots (None) are left out.
-
-    Returns:
-        a number in [-1, 1], or None where either does not vary inside any group.
-    """
-    centred_rewards: list[np.ndarray] = []
-    centred_lengths: list[np.ndarray] = []
-    for group_rewards, group_lengths in zip(rewards, lengths, strict=True):
-        pairs = zip(group_rewards, group_lengths, strict=True)
-        scored = np.array([(reward, length) for reward, length in pairs if reward is not None], dtype=np.float64)
-        if len(scored):
-            centred = scored - scored.mean(0)
-            centred_rewards.append(centred[:, 0])
-            centred_lengths.append(centred[:, 1])
-    if not centred_rewards:
-        return None
-    x, y = np.concatenate(centred_rewards), np.concatenate(centred_lengths)
-    norm = float(np.sqrt((x @ x) * (y @ y)))
-    return float(np.clip(x @ y / norm, -1.0, 1.0)) if norm > 1e-12 else None
 
 
 def _leans(score: GroupScore) -> Iterator[tuple[Pairing | Slate, str, int, int, int]]:

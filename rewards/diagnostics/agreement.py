@@ -47,7 +47,8 @@ def judge_outcomes(scores: Sequence[GroupScore]) -> Outcomes:
     groups: list[FloatArray] = []
     for score in scores:
         rows = [_by_judge(match, score) for match in score.matches]
-        groups.append(np.array([[row.get(name, np.nan) for name in names] for row in rows]).reshape(-1, len(names)))
+        said = [[row.get(name, np.nan) for name in names] for row in rows]
+        groups.append(np.array(said, dtype=np.float64).reshape(len(rows), len(names)))
     return Outcomes(tuple(names), tuple(groups))
 
 

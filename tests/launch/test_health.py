@@ -76,6 +76,16 @@ def test_every_figure_that_an_alarm_is_about_is_there_with_its_interval() -> Non
     assert plain <= metrics.keys()
 
 
+@pytest.mark.parametrize("rewards", [[0.1, 0.7, 0.3, 0.9, None], [1.0] * 4 + [None], [None] * 5])
+def test_rewards_without_matches_have_what_can_be_said_of_them(rewards: list[float | None]) -> None:
+    metrics = step_health([group()], [GroupScore(rewards)])
+    assert metrics["judge/num_calls"] == 0.0
+    correlations = {name for name in metrics if name.startswith("reward/")}
+    assert ("reward/length_correlation" in correlations) == (rewards[0] == 0.1)
+    assert set(metrics) == {"judge/num_calls"} | correlations
+    assert step_health([], []) == {"judge/num_calls": 0.0}
+
+
 def test_a_run_is_the_mean_of_its_steps_weighed_by_what_they_asked() -> None:
     rows = [
         figures(1, flip=0.2, agreement=1.0, audited=1.0),

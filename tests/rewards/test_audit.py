@@ -17,7 +17,7 @@ from rewards.budget import split_budget
 from rewards.config import CallBudget, CallLimits, TournamentRewards
 from rewards.diagnostics.agreement import decided_pairs
 from rewards.diagnostics.audited import audit_agreement, audited_metrics, calibration_accuracy
-from rewards.errors import JudgeFailure
+from rewards.errors import JudgeFailure, RunStopped
 from rewards.judge_config import PythonJudge
 from rewards.limiter import LocalLimiter
 from rewards.types import (
@@ -202,6 +202,25 @@ async def test_a_second_judge_that_is_down_is_given_up_and_asked_again_in_the_ne
     assert audited_metrics([down, still, fine])["num_audited"] >= 28
 
 
+async def test_a_second_judge_that_hangs_holds_a_step_up_for_a_few_calls_time_and_no_longer() -> None:
+    class Hangs(Fake):
+        async def compare(self, prompt: Prompt, first: Candidate, second: Candidate) -> Verdict:
+            self.asked.append((prompt.id, int(first.text), int(second.text)))
+            await asyncio.sleep(600.0)
+            raise AssertionError
+
+    second = Hangs("second")
+    calls = CallLimits(timeout_s=0.02, backoff_s=0.0, max_attempts=2, down_after_s=0.02)
+    arena = Arena(TournamentRewards(judge=PYTHON), Fake("first"), groups_per_step=1)
+    sink = AuditedSink(arena, second, 1.0, calls, limiter=LocalLimiter(16))
+    for name in ("g", "h", "i"):
+        (score,) = await play(sink, name, size=16)
+        assert score.audit is not None
+        assert score.audit.num_unasked > 100
+    assert len(second.asked) < 60, "of 720 calls, twenty until it is down and a knock or two a step"
+    assert sink.unfinished() == []
+
+
 async def test_a_bug_of_the_second_judge_surfaces_and_leaves_nothing() -> None:
     def breaks(first: int, second: int) -> float:
         raise ZeroDivisionError
@@ -254,6 +273,16 @@ async def test_its_part_of_a_budget_holds_per_step_and_run(budget: CallBudget, a
         assert scores[0].audit is not None
         assert scores[0].audit.num_unasked == 6 - len(scores[0].audit.matches)
         assert scores[0].num_scored == 4
+
+
+async def test_a_run_whose_budget_is_spent_says_whose_part_that_was() -> None:
+    whole = CallBudget(calls_per_run=24)
+    first, second = split_budget(whole, 1.0)
+    arena = Arena(TournamentRewards(judge=PYTHON, budget=first), Fake("first"), groups_per_step=1)
+    sink = AuditedSink(arena, Fake("second"), 1.0, CallLimits(), limiter=LocalLimiter(1), budget=second)
+    await play(sink, "g")
+    with pytest.raises(RunStopped, match=r"calls_per_run: all 12 .* \(the rest of it is for the second judge"):
+        await play(sink, "h")
 
 
 async def test_a_refill_belongs_to_its_step() -> None:

@@ -173,6 +173,8 @@ async def test_a_file_that_is_no_cache_is_named(tmp_path: Path) -> None:
     path.write_text("this is no database, and long enough to be taken for one" * 20)
     with pytest.raises(UserError, match=r"^rewards\.cache: .*c cannot be used .*; delete it, or name another$"):
         JudgeCache(path)
+    with pytest.raises(UserError, match=r"cannot be used .*; name another file$"):
+        JudgeCache(tmp_path)  # of which nobody should be told to delete it
 
 
 async def test_a_disk_that_fails_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ from rewards.health import (
     failure_rate,
     first_seat_rate,
     judge_health,
-    length_correlation,
     order_flip_rate,
     tie_rate,
 )
@@ -76,17 +75,6 @@ def test_intervals() -> None:
     assert Rate(0, 10).interval() == pytest.approx((0.0, 0.2775), abs=1e-4)
     assert Rate(0, 0).interval() == (0.0, 1.0)
     assert Rate(0, 0).value is None
-
-
-def test_length_correlation_is_within_groups() -> None:
-    # Longer answers are worse inside each group, although the group of long answers is better.
-    assert length_correlation([[0.1, 0.0], [0.9, 0.8]], [[1, 2], [101, 102]]) == pytest.approx(-1.0)
-    assert length_correlation([[0.1, 0.2, None]], [[1, 2, 50]]) == pytest.approx(1.0)
-    # By hand: (-1, 0, 1) against (0, -1, 1).
-    assert length_correlation([[0.0, 0.5, 1.0]], [[5, 4, 6]]) == pytest.approx(0.5)
-    assert length_correlation([[0.5, 0.5]], [[1, 2]]) is None
-    assert length_correlation([[None, None]], [[1, 2]]) is None
-    assert length_correlation([], []) is None
 
 
 def test_each_judge_of_a_match_counts_for_itself() -> None:
