@@ -95,7 +95,7 @@ def calibration_calls(judge: JudgeConfig) -> int:
     """Calls about known pairs for each group, at most; a group's budget knows nothing of them."""
     if not isinstance(judge, PanelJudge) or judge.reputation is None or judge.reputation.calibration is None:
         return 0
-    return math.ceil(judge.reputation.calibration.per_group) * (len(judge.members) + writing_calls(judge))
+    return math.ceil(judge.reputation.calibration.per_group) * len(judge.members)
 
 
 def _least(bound: int, *others: int | None) -> int:

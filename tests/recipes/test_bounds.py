@@ -7,17 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from recipes.bounds import JudgeCalls, calibration_calls, calls_per_group, judge_calls, num_evaluations, verdict_kind
+from recipes.bounds import JudgeCalls, calls_per_group, judge_calls, num_evaluations, verdict_kind
 from recipes.load import load_recipe
 from rewards.config import CallBudget, ScorerRewards, TournamentRewards
 from rewards.judge_config import (
-    CalibrationPairs,
     EmbeddingJudge,
     JudgeConfig,
     PanelJudge,
     PanelMember,
     PythonJudge,
-    Reputation,
     RubricJudge,
     VerdictTokensJudge,
 )
@@ -118,8 +116,6 @@ def test_criteria_that_are_written_once_per_prompt_are_calls(tmp_path: Path) -> 
     assert calls_per_group(TournamentRewards(judge=judge.model_copy(update={"criteria_from": "pair"})), 8) == 56
     both = PanelJudge(kind="panel", members=(PanelMember(judge=judge), PanelMember(judge=judge, name="other")))
     assert calls_per_group(TournamentRewards(judge=both), 8) == 114
-    known = Reputation(calibration=CalibrationPairs(file="known.jsonl", per_group=1.5))
-    assert calibration_calls(both.model_copy(update={"reputation": known})) == 2 * (2 + 2)
     recipe = load_recipe(FULL).recipe
     rewards = TournamentRewards(judge=judge)
     calls = judge_calls(recipe.model_copy(update={"rewards": rewards}))
