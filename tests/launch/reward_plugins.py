@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import threading
 from pathlib import Path
 
 from rewards.errors import JudgeFailure
@@ -41,8 +42,13 @@ def fails_for_x(prompt: Prompt, first: Candidate, second: Candidate) -> float | 
     return None if "x" in (first.text, second.text) else longer(prompt, first, second)
 
 
-async def slow(prompt: Prompt, first: Candidate, second: Candidate) -> float:
-    await asyncio.sleep(0.2)
+MAY_SPEAK = threading.Event()
+
+
+async def held_back(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    """Says nothing until a test lets it."""
+    while not MAY_SPEAK.is_set():
+        await asyncio.sleep(0.005)
     return longer(prompt, first, second)
 
 

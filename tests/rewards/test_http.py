@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from rewards.http_door import ServeLimits
+from tests.launch.reward_plugins import MAY_SPEAK
 from tests.rewards.serving import served, serving
 
 LIMITS = ServeLimits(max_body_bytes=4000, max_group=4, max_requests=2, deadline_s=20.0, body_deadline_s=0.3)
@@ -134,8 +135,9 @@ def test_without_the_token_nobody_comes_in() -> None:
 
 
 def test_more_than_it_can_do_are_asked_to_come_again() -> None:
+    MAY_SPEAK.clear()
     limits = ServeLimits(max_requests=2)
-    with serving(served("slow"), limits=limits) as (url, door):
+    with serving(served("held_back"), limits=limits) as (url, door):
         replies: list[int] = []
 
         def ask() -> None:
@@ -149,6 +151,7 @@ def test_more_than_it_can_do_are_asked_to_come_again() -> None:
         refused = httpx.post(url + SCORE, json=GROUP)
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
         assert httpx.get(url + "/healthz").status_code == 200
+        MAY_SPEAK.set()
         for thread in asking:
             thread.join()
         assert replies == [200, 200]
