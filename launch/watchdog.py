@@ -65,6 +65,7 @@ class Watchdog:
         self._step = 0
         self._phase: Phase = "start"
         self._last_sign = clock()
+        self._was_starting = False
         self._num_dumps = 0
         self._blocked: RunStopped | None = None
         self._put_alarm_off: Callable[[], None] | None = None
@@ -98,6 +99,9 @@ class Watchdog:
 
     async def look(self) -> None:
         """One look at the clock. Raises RunStopped, or retries, if the phase is past its deadline."""
+        if self._was_starting and not self._starting():
+            self._last_sign = self._clock()  # the new engine has the whole deadline
+        self._was_starting = self._starting()
         silent_s = self._clock() - self._last_sign
         if silent_s < self._deadline_s():
             if silent_s >= QUIET_S:

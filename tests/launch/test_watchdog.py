@@ -118,6 +118,17 @@ async def test_an_engine_that_is_being_replaced_has_the_time_of_a_start(tmp_path
     assert bench.kills == 0
 
 
+async def test_a_new_engine_has_the_whole_deadline_however_long_it_took_to_start(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, action="retry", sample=10.0, start=100.0)
+    bench.dog.handle(PhaseStarted(2, "sample", 0.0))
+    for bench.now, bench.starting in ((2.0, True), (90.0, True), (92.0, False), (101.0, False)):
+        await bench.dog.look()
+    assert bench.kills == 0
+    bench.now = 102.0
+    await bench.dog.look()
+    assert bench.kills == 1
+
+
 async def test_the_stack_of_a_hanging_process_names_the_function_that_hangs(tmp_path: Path) -> None:
     code = (
         "import sys, time\ndef waits_for_godot():\n    print('up', flush=True)\n    time.sleep(60)\nwaits_for_godot()"
