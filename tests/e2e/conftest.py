@@ -6,13 +6,13 @@ At most 20 engines start in the whole suite, all of them here:
      2  `run`: a run with two engines and two ranks, undisturbed
      1  `job`: the same recipe with one of each as a Ray job, undisturbed
      5  test_killed_driver.py, one rank: killed three times, ended well with one engine replaced
-     2  test_killed_driver.py, two ranks: killed, then ended by SIGTERM
+     1  test_killed_driver.py, two ranks: killed
      5  test_soak.py: killed twice, with two engines replaced
      1  test_slate.py: warm start, F-GRPO, LoRA, stale rollouts and refills in one run
      1  test_pooling.py: reward models, two heads over one backbone that pools
 
-test_eval.py plays on the stage's engine, and so do the whole runs of test_stops.py and the one of test_killed_driver.py
-whose judge is down: on_stage.py lends it to them.
+test_eval.py plays on the stage's engine, and so do the whole runs of test_stops.py and those of test_killed_driver.py
+whose judge is down and that SIGTERM ends: on_stage.py lends it to them.
 """
 
 from __future__ import annotations

@@ -83,8 +83,13 @@ def phase_of(run: RunDir) -> tuple[int, str]:
     return now["step"], now["phase"]
 
 
-def test_two_ranks_go_on_too_and_sigterm_saves_the_step_that_is_learned(run: RunDir, tmp_path: Path) -> None:
-    """Given the same persisted groups: killed while learning, then ended by SIGTERM in a step whose save is not due."""
+def test_two_ranks_go_on_too_and_sigterm_saves_the_step_that_is_learned(
+    run: RunDir, stage: Stage, tmp_path: Path
+) -> None:
+    """Given the same persisted groups: killed while learning, then ended by SIGTERM in a step whose save is not due.
+
+    The second process runs on the session's engine.
+    """
     shutil.copytree(run.path, tmp_path / "run")
     copy = RunDir.open(tmp_path / "run")
     for step in (2, 3):
@@ -96,7 +101,8 @@ def test_two_ranks_go_on_too_and_sigterm_saves_the_step_that_is_learned(run: Run
     assert copy.checkpoints() == [1]
 
     longer = ["--set", "rl.num_steps=9", "--set", "rl.checkpoint.every=100"]
-    done = start([*resume, *longer], kill=("term", 3), code=128 + signal.SIGTERM)
+    with lend(stage.pool.handles) as lent:
+        done = start([*resume, *longer], kill=("term", 3), code=128 + signal.SIGTERM, lent=lent)
     assert "ended by a signal; go on with podium train --resume" in done.stderr
     assert [row["step"] for row in copy.metrics()] == [1, 2, 3]
     assert copy.metrics()[1]["judge/num_audited"] == 6.0
