@@ -31,7 +31,7 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.distributed.weight_transfer.ipc_engine import IPCWeightTransferEngine
 from vllm.distributed.weight_transfer.nccl_engine import NCCLWeightTransferEngine
-from vllm.model_executor.model_loader import register_model_loader
+from vllm.model_executor import model_loader
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
 from rollouts.engine import BACKBONE_LOADER
@@ -47,7 +47,8 @@ BACKENDS = {"shm": "ShmWeightTransferEngine", "nccl": "DigestingNcclEngine", "ip
 def register() -> None:
     """Make our engines known to vLLM as `podium_shm`, `podium_nccl`, `podium_ipc`, our loader as `podium_backbone`; tie
     vLLM's children to their parent."""
-    register_model_loader(BACKBONE_LOADER)(BackboneLoader)
+    if BACKBONE_LOADER not in model_loader._LOAD_FORMAT_TO_MODEL_LOADER:
+        model_loader.register_model_loader(BACKBONE_LOADER)(BackboneLoader)
     for backend, class_name in BACKENDS.items():
         name = f"podium_{backend}"
         if name not in WeightTransferEngineFactory._registry:
