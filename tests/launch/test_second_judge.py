@@ -33,9 +33,9 @@ def recipe(*more: str) -> Recipe:
 async def one_step(of: Recipe, folder: Path, name: str, said: list[str]) -> GroupScore:
     """A step of a run in `folder`, as `launch/compose.py` puts it together; the next call is the run resumed."""
     async with AsyncExitStack() as stack:
-        judge = await stack.enter_async_context(open_rewards(of.rewards, device="cpu", seed=0))
-        second = await stack.enter_async_context(open_second(of, folder, "cpu"))
         cache = await stack.enter_async_context(open_cache(folder / "verdicts.sqlite"))
+        judge = await stack.enter_async_context(open_rewards(of.rewards, device="cpu", seed=0, cache=cache))
+        second = await stack.enter_async_context(open_second(of, folder, "cpu", cache))
         books = LedgerFile(folder / "judge_ledger.json")
         stack.callback(books.save)
         desk = await make_desk(of.rewards, judge, cache=cache)
@@ -104,7 +104,7 @@ async def test_the_last_evaluation_is_put_before_the_same_judge(tmp_path: Path) 
     books = LedgerFile(tmp_path / "judge_ledger.json")
     for share in (0.0, 0.5):
         of = recipe(f"evaluation.audit_share={share}")
-        async with open_second(of, tmp_path, "cpu") as second:
+        async with open_second(of, tmp_path, "cpu", None) as second:
             assert (second is None) == (share == 0.0)
             opened = open_audit(of, tmp_path, "cpu", None, books, second)
             assert opened is not None
