@@ -25,7 +25,7 @@ from tests.rewards.tiny_reward_models import build_tiny_both
 pytestmark = pytest.mark.e2e
 
 PROMPT, OTHER = Prompt("p", "Write about the sea."), Prompt("q", "And now about ships, at some length.")
-ANSWERS = ("The sea.", "", "Ships cross it.", f"The sea.{PAD}", "Ünï ☃", "x y " * 60)
+ANSWERS = ("The sea.", "", "Ships cross it.", f"The sea.{PAD}", "Ünï ☃", "x y " * 40)
 CANDIDATES = [Candidate(str(number), text) for number, text in enumerate(ANSWERS)]
 
 
