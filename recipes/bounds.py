@@ -98,7 +98,8 @@ def calibration_calls(rewards: TournamentRewards) -> int:
     """Calls about known pairs for each group, at most; they are in the step's budget, not in the group's."""
     if rewards.calibration is None:
         return 0
-    return math.ceil(rewards.calibration.per_group) * len(single_judges(rewards.judge))
+    each = len(single_judges(rewards.judge)) + writing_calls(rewards.judge)
+    return math.ceil(rewards.calibration.per_group) * each
 
 
 def pairs_per_item(rewards: TournamentRewards, group_size: int) -> int:
