@@ -18,9 +18,10 @@ from launch.plan import Plan, gpus_needed, judges_of, make_plan
 from launch.sft_plan import plan_sft
 from launch.sources import SourceFacts, source_facts
 from launch.starting import locate_start
-from recipes.checks import KeyPath, cpu_faults, named_fields
+from recipes.checks import cpu_faults
 from recipes.load import LoadedRecipe
 from recipes.messages import Fault, RecipeError, did_you_mean
+from recipes.reward_checks import KeyPath, named_fields
 from recipes.schema import Recipe
 from rewards.calibration import load_pairs
 from rewards.config import ScorerRewards, TournamentRewards
