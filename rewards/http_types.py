@@ -47,6 +47,7 @@ class VerdictReply(StrictModel):
     """`value` is seen from the answer shown first; null exactly when `failure` names a cause.
 
     criteria: of a judge that goes through criteria, how much better the first is on each, in [-1, 1].
+    written: requests among `attempts` that wrote criteria for the prompt.
     """
 
     value: float | None
@@ -59,6 +60,7 @@ class VerdictReply(StrictModel):
     tokens_out: int
     cost: float
     attempts: int
+    written: int
     criteria: dict[str, float]
 
 

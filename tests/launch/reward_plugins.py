@@ -42,6 +42,11 @@ def fails_for_x(prompt: Prompt, first: Candidate, second: Candidate) -> float | 
     return None if "x" in (first.text, second.text) else longer(prompt, first, second)
 
 
+async def slow(prompt: Prompt, first: Candidate, second: Candidate) -> float:
+    await asyncio.sleep(0.2)
+    return longer(prompt, first, second)
+
+
 MAY_SPEAK = threading.Event()
 
 

@@ -53,6 +53,9 @@ def main() -> None:
     function = getattr(sys.modules[module], name)
     result = function(rank, world_size, port, *args)
     call.with_name(f"result_{rank}.pickle").write_bytes(pickle.dumps(result))
+    # As Ray ends an actor: gloo's threads may still run, and C++ aborts where they outlive their libraries.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
