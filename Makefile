@@ -45,8 +45,13 @@ check: .venv
 	$(BIN)/lint-imports
 	$(BIN)/pytest -m "not slow and not e2e and not gpu"
 
-test: check
-	$(BIN)/pytest -m "slow and not e2e and not gpu"
+# The trainers that our rewards can serve, each in an environment of its own.
+.venv/.peers: tests/peers/environments.py .venv/.podium
+	@$(BIN)/python -m tests.peers.environments .venv/peers
+	@touch $@
+
+test: check .venv/.peers
+	PODIUM_PEERS=.venv/peers $(BIN)/pytest -m "slow and not e2e and not gpu"
 	$(BIN)/pytest -m "e2e and not gpu"
 
 test-gpu: .venv
