@@ -305,7 +305,7 @@ SOUND = st.builds(
 LINES = st.one_of(SOUND, SOUND, OBJECTS, st.sampled_from(["", " ", "null", "[]", "3", GOOD + GOOD, GOOD + " null"]))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(lines=st.lists(LINES, max_size=6), newline=st.sampled_from(["\n", "\r\n"]), end=st.booleans())
 @example(lines=["null"], newline="\n", end=False)
 @example(lines=['{"a": "\\udc00x", "b": "y", "score": 1}'], newline="\n", end=False)

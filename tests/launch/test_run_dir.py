@@ -161,7 +161,7 @@ def test_groups_and_scores_come_back_bit_for_bit(run: RunDir) -> None:
     st.text(st.characters(exclude_categories=["Cs"])),
     st.data(),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_group_comes_back(logprobs: list[list[float]], text: str, data: st.DataObject) -> None:
     rewards = data.draw(
         st.lists(st.none() | st.floats(allow_nan=False), min_size=len(logprobs), max_size=len(logprobs))

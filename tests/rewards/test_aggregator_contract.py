@@ -18,7 +18,7 @@ from tests.rewards.logs import both_orders, log_of, match_logs, relabelled
 KINDS = {name: kind.model_validate({"kind": name}) for name, kind in config_kinds(AggregatorConfig).items()}
 every = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS.keys())
 verdicts = pytest.mark.parametrize("verdict", ["hard", "probability", "score"])
-relaxed = settings(max_examples=25, deadline=None)
+relaxed = settings(max_examples=25)
 
 
 def fit(config: AggregatorConfig, *logs: MatchLog, min_verdicts: int = 1) -> list[Strengths]:

@@ -29,7 +29,7 @@ from rewards.health import Rate
 from rewards.types import Call, GroupScore, Match, MatchLog, Pairing, Ranking, Slate, Verdict, VerdictKind
 from tests.rewards.logs import Vote, log_of, match_logs, relabelled
 
-property_test = settings(deadline=None, max_examples=40)
+property_test = settings(max_examples=40)
 
 VOTE_KINDS: list[VerdictKind] = ["hard", "probability", "score"]
 

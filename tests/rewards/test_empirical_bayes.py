@@ -349,7 +349,7 @@ class TestPrior:
             EmpiricalBayesAggregator(EmpiricalBayes(scales=(1.0, 2.0))).fit([], prior)
 
 
-relaxed = settings(deadline=None, max_examples=40)
+relaxed = settings(max_examples=40)
 
 
 @pytest.mark.parametrize("kind", ["hard", "probability"])

@@ -168,7 +168,7 @@ def test_every_kind_is_under_contract_or_reads_no_prompt() -> None:
 
 @pytest.mark.parametrize("kind", READERS)
 @given(prompt=HOSTILE_TEXT, first=HOSTILE_TEXT, second=HOSTILE_TEXT)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 async def test_no_text_changes_the_structure(kind: str, prompt: str, first: str, second: str) -> None:
     await check_bytes(READERS[kind][0], prompt, [first, second])
 

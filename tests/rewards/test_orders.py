@@ -42,7 +42,7 @@ def mean_ranks(orders: list[tuple[int, ...]]) -> list[float]:
     return [float(np.mean([order.index(i) for order in orders])) for i in range(len(orders[0]))]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(wins=matrices())
 def test_kemeny_is_the_mean_over_all_best_permutations(wins: Matrix) -> None:
     costs = {order: contradicted(wins, order) for order in permutations(range(len(wins)))}
@@ -52,7 +52,7 @@ def test_kemeny_is_the_mean_over_all_best_permutations(wins: Matrix) -> None:
     assert ranks == pytest.approx(mean_ranks([order for order, c in costs.items() if c < best + 1e-9]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(edges=matrices())
 def test_tour_is_the_mean_over_all_best_permutations(edges: Matrix) -> None:
     sums = {order: worth(edges, order) for order in permutations(range(len(edges)))}
@@ -62,7 +62,7 @@ def test_tour_is_the_mean_over_all_best_permutations(edges: Matrix) -> None:
     assert ranks == pytest.approx(mean_ranks([order for order, s in sums.items() if s > best - 1e-9]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(wins=matrices(2, 7))
 def test_cutting_the_majority_graph_loses_no_optimal_order(wins: Matrix) -> None:
     ranks, cost = kemeny_order(wins)

@@ -22,7 +22,7 @@ from rewards.strict import config_kinds
 from rewards.types import Call, Match, MatchLog, Pairing, Verdict
 from rewards.verdict_rows import VerdictRows, encode, group_tables
 
-property_test = settings(deadline=None, max_examples=40)
+property_test = settings(max_examples=40)
 
 Row = tuple[str, str, float, float, str, str]
 """a, b, score, weight, group, judge."""

@@ -97,7 +97,7 @@ def test_davidson_learns_how_often_the_judge_ties() -> None:
 # --- Plackett-Luce
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(log=match_logs("probability"))
 def test_pairs_alone_are_bradley_terry(log: MatchLog) -> None:
     luce, terry = fit(LUCE, log), fit(BradleyTerry(kind="bradley_terry"), log)
@@ -174,7 +174,7 @@ def test_one_game_is_openskills_update() -> None:
     assert numbers(found.stderrs) == pytest.approx([loser.sigma, winner.sigma])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(games=lists(tuples(integers(0, 4), integers(1, 4), sampled_from([0.0, 0.5, 1.0])), max_size=60))
 def test_rounds_of_games_give_what_openskill_gives_game_by_game(games: list[tuple[int, int, float]]) -> None:
     rows = [(first, (first + step) % 5, won) for first, step, won in games]
@@ -214,7 +214,7 @@ def test_weights_are_refused_with_a_cure() -> None:
 # --- soft Condorcet
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(log=match_logs("hard"))
 def test_it_stops_where_the_loss_is_flat(log: MatchLog) -> None:
     found = fit(SoftCondorcet(kind="soft_condorcet"), log)

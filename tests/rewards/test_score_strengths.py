@@ -168,7 +168,7 @@ def test_the_unit_of_rewards() -> None:
     assert reward_unit(RankQuantile(kind="rank_quantile"), "score") == "probability"
 
 
-relaxed = settings(deadline=None, max_examples=60)
+relaxed = settings(max_examples=60)
 
 
 @relaxed

@@ -41,7 +41,7 @@ def test_metrics_by_hand() -> None:
     assert suffix_gains(["a", "x", "b"], GRADES) == [1.5, 0.5, 0.5]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.permutations([f"d{n}" for n in range(8)]),
     st.integers(1, 8),

@@ -87,7 +87,7 @@ def test_win_rate_reliability_is_zero_for_coin_flips_and_a_lower_bound_for_an_or
     assert np.mean(spreads) == pytest.approx(1 / 60, rel=0.1), "the null variance that the bound assumes"
 
 
-relaxed = settings(deadline=None, max_examples=50)
+relaxed = settings(max_examples=50)
 kinds = pytest.mark.parametrize("kind", ["hard", "probability", "score"])
 
 

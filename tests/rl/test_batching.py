@@ -22,7 +22,7 @@ def plan(groups: list[TrainGroup], *, share: bool, budget: int, world_size: int)
     ]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(shapes=SHAPES, share=st.booleans(), budget=st.integers(16, 40), world_size=st.integers(1, 3))
 def test_every_rollout_runs_once_within_the_budget_and_ranks_run_in_step(
     shapes: list[tuple[int, list[int]]], share: bool, budget: int, world_size: int
@@ -36,7 +36,7 @@ def test_every_rollout_runs_once_within_the_budget_and_ranks_run_in_step(
     assert all(batch.num_tokens <= budget for batch in real)  # no rollout here is longer than the budget
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(shapes=SHAPES, share=st.booleans(), budget=st.integers(16, 40))
 def test_rows_hold_what_the_rollouts_hold(shapes: list[tuple[int, list[int]]], share: bool, budget: int) -> None:
     groups = make_groups(shapes, vocab_size=50, masked=True)

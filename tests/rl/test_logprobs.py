@@ -33,7 +33,7 @@ def test_two_tokens_by_hand() -> None:
     torch.testing.assert_close(logprobs_N.exp(), torch.tensor([0.1, 0.9]))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     num_tokens=st.integers(1, 9),
     chunk=st.integers(1, 10),

@@ -58,7 +58,7 @@ def slow_segments(spans: list[TextSpan], pieces: list[str], num_chars: int) -> d
     return members
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.text("ab<>é🙂", max_size=4), max_size=12),
     st.lists(st.integers(0, 40), min_size=1, max_size=4, unique=True),
@@ -73,7 +73,7 @@ def test_every_token_belongs_to_the_span_of_its_first_character(pieces: list[str
     assert {one.id: list(range(one.start, one.end)) for one in segments} == slow_segments(spans, pieces, num_chars)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_any_tokenisation_of_a_text_gives_segments_that_decode_to_their_spans(data: st.DataObject) -> None:
     """Each character of `<SLATE>é🙂..` may be one token, or one per byte: the segments' texts stay what they were."""

@@ -27,7 +27,6 @@ def test_informativeness_by_hand(results: list[float | None], share: float | Non
     assert informativeness(results) == (None if share is None else pytest.approx(share))
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from([1.0, 0.0, 0.5, None]), max_size=12))
 def test_informativeness_counts_pairs_of_opponents(results: list[float | None]) -> None:
     decided = [result for result in results if result is not None]
@@ -120,7 +119,7 @@ def test_the_median_by_prior_waits_for_everybody() -> None:
     assert topology.playable(closed) == [Pairing(0, 4), Pairing(1, 4), Pairing(2, 4), Pairing(3, 4)]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(2, 12), st.integers(0, 3), st.integers(0, 10**6))
 def test_nobody_meets_twice(num_candidates: int, max_switches: int, world: int) -> None:
     topology = AnchorTopology(max_switches=max_switches, min_decided=2, min_informativeness=0.6)

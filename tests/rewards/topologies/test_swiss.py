@@ -79,7 +79,7 @@ def test_left_over_neighbours_swap_with_the_lowest_pair_that_can() -> None:
     assert {frozenset(both) for both in pairs} == {frozenset({0, 1}), frozenset({2, 4}), frozenset({3, 5})}
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(num_candidates=st.integers(2, 33), rounds=st.integers(1, 40), world=st.integers(0, 10**6))
 def test_nobody_meets_twice_and_byes_go_round(num_candidates: int, rounds: int, world: int) -> None:
     topology = SwissTopology(rounds)
@@ -90,7 +90,7 @@ def test_nobody_meets_twice_and_byes_go_round(num_candidates: int, rounds: int, 
     assert all(played[i] >= num_rounds - num_candidates % 2 for i in range(num_candidates)), "one bye at most"
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(num_candidates=st.integers(2, 33), world=st.integers(0, 10**6))
 def test_nobody_meets_twice_when_the_standings_hardly_move(num_candidates: int, world: int) -> None:
     # The hardest case for the pairing: a transitive judge and as many rounds as can be had.
