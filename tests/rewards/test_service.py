@@ -82,10 +82,13 @@ def test_two_drivers_share_two_places_and_a_dead_one_loses_its_own(address: str)
         seen.append(await limiter.at_work())
         for lease in again:
             limiter.give_back(lease, 0)
-        seen.append(await limiter.at_work())
-        return seen
+        for _ in range(300):  # messages may overtake each other
+            if not await limiter.at_work():
+                return seen
+            await asyncio.sleep(0.1)
+        raise AssertionError("places that were given back are still taken")
 
-    assert asyncio.run(play()) == [2, 2, 2, 0]
+    assert asyncio.run(play()) == [2, 2, 2]
 
 
 def test_other_limits_under_the_same_name_are_refused(address: str) -> None:
@@ -108,6 +111,7 @@ def test_a_limiter_that_has_ended_is_started_again(address: str) -> None:
         limiter = await service.ClusterLimiter.join("again", CALLS)
         old = await limiter.take(0, lease_s=60.0)
         ray.kill(ray.get_actor(service.ACTOR, namespace=service.NAMESPACE))
+        assert await is_gone()
         new = await limiter.take(0, lease_s=60.0)
         limiter.give_back(old, 0)  # of an actor that is gone: no harm done
         at_work = await limiter.at_work()
@@ -131,13 +135,18 @@ def test_it_ends_when_nobody_comes(address: str) -> None:
         except RayActorError:
             continue
 
-    async def wait_until_gone() -> bool:
-        for _ in range(100):
-            try:
-                ray.get_actor(service.ACTOR, namespace=service.NAMESPACE)
-            except ValueError:
-                return True
-            await asyncio.sleep(0.1)
-        return False
+    assert asyncio.run(is_gone())
 
-    assert asyncio.run(wait_until_gone())
+
+async def is_gone() -> bool:
+    import ray
+
+    from rewards import service
+
+    for _ in range(300):
+        try:
+            ray.get_actor(service.ACTOR, namespace=service.NAMESPACE)
+        except ValueError:
+            return True
+        await asyncio.sleep(0.1)
+    return False
