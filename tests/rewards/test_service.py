@@ -104,14 +104,18 @@ def test_other_limits_under_the_same_name_are_refused(address: str) -> None:
 
 def test_a_limiter_that_has_ended_is_started_again(address: str) -> None:
     import ray
+    from ray.exceptions import RayActorError
 
     from rewards import service
 
     async def play() -> int:
         limiter = await service.ClusterLimiter.join("again", CALLS)
         old = await limiter.take(0, lease_s=60.0)
-        ray.kill(ray.get_actor(service.ACTOR, namespace=service.NAMESPACE))
-        assert await is_gone()
+        actor = ray.get_actor(service.ACTOR, namespace=service.NAMESPACE)
+        ray.kill(actor)
+        with pytest.raises(RayActorError):
+            while True:  # it answers until it is dead
+                await actor.at_work.remote("again")
         new = await limiter.take(0, lease_s=60.0)
         limiter.give_back(old, 0)  # of an actor that is gone: no harm done
         at_work = await limiter.at_work()
