@@ -5,6 +5,7 @@ PYTHONPATH=. python tests/peers/trl_peer.py
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -54,7 +55,8 @@ def train(model: str, url: str) -> None:
     # Win rates of a whole group have mean one half; those of its halves, ranked each for itself, would have it too,
     # but then each half would hold a winner and a loser: 1 and 0.
     assert all(abs(float(mean) - 0.5) < 1e-6 for mean in means), means
-    print(f"trl: process {os.environ['RANK']}, rewards {seen}", flush=True)
+    # A file each: on a shared pipe the lines of two processes can run into one another.
+    Path(model).with_name(f"rewards_{os.environ['RANK']}.json").write_text(json.dumps(seen), encoding="utf-8")
 
 
 def main() -> None:
@@ -64,12 +66,13 @@ def main() -> None:
         done = subprocess.run(
             [*launcher, __file__, str(model), url], capture_output=True, text=True, timeout=240, check=False
         )
-        lines = [line for line in done.stdout.splitlines() if line.startswith("trl: ")]
-        if done.returncode or len(lines) != 2:
+        if done.returncode:
             sys.exit(done.stdout[-2000:] + done.stderr[-4000:])
-        print("\n".join(lines))
-        values = [float(word.strip("[],")) for line in lines for word in line.partition("rewards ")[2].split()]
-        assert any(0.0 < value < 1.0 and value != 0.5 for value in values), "thirds: all four were ranked together"
+        rewards = [json.loads((Path(folder) / f"rewards_{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]
+    for rank, steps in enumerate(rewards):
+        print(f"trl: process {rank}, rewards {steps}")
+    values = [value for steps in rewards for step in steps for value in step]
+    assert any(0.0 < value < 1.0 and value != 0.5 for value in values), "thirds: all four were ranked together"
 
 
 if __name__ == "__main__":
