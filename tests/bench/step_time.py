@@ -1,10 +1,12 @@
 """One training step of podium beside one of TRL's GRPOTrainer: the same work, in turn, on the same machine.
 
-    python -m tests.bench.step_time --trl-python TRL_ENV/bin/python --trl-script trl_step.py
+    python -m tests.bench.step_time --trl-python .venv/peers/trl/bin/python
+
+`make test` makes that environment; `--trl-script` takes another script with the arguments of `trl_step.py`.
 
 Both sides: the same model, prompts, group size and forced answer lengths; reward = number of distinct characters of an
 answer; AdamW. A step is the wall-clock time from one weight update to the next: sample, score, learn, sync, and on our
-side the groups on disk. podium keeps float32 master weights and Adam moments beside the bf16 weights; TRL's script
+side the groups on disk. podium keeps float32 master weights and Adam moments beside the bf16 weights; `trl_step.py`
 trains the bf16 weights themselves. Rounds alternate; the first step of each process is warm-up. Prints one JSON object;
 `ratio` is TRL's median over podium's.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -23,6 +26,7 @@ from typing import Any
 from rewards.types import Candidate, Prompt
 from rollouts.models import resolve_model
 
+ROOT = Path(__file__).parents[2]
 PHASES = ("sample", "judge", "learn", "sync", "save")
 WORDS = [
     *("river", "stone", "lamp", "window", "garden", "letter", "engine", "market", "winter", "bridge"),
@@ -36,7 +40,7 @@ def distinct_characters(prompt: Prompt, candidate: Candidate) -> float:
 
 
 def prompts(args: argparse.Namespace) -> list[str]:
-    """The texts that TRL's script makes from the same numbers."""
+    """The texts of both sides."""
     return [
         "Write about: "
         + " ".join(WORDS[(row * 7 + word * (row + 3)) % len(WORDS)] for word in range(args.prompt_words))
@@ -87,23 +91,40 @@ def podium_round(args: argparse.Namespace) -> list[dict[str, float]]:
 
 def trl_round(args: argparse.Namespace) -> list[float]:
     """Seconds of each step after the first."""
-    command = [args.trl_python, args.trl_script, "--model", args.model, "--steps", str(args.trl_steps)]
+    python = Path(args.trl_python).absolute()  # a link into an environment: not resolved
+    command = [str(python), str(args.trl_script), "--model", args.model, "--steps", str(args.trl_steps)]
     command += ["--prompts-per-step", str(args.prompts_per_step), "--group-size", str(args.group_size)]
     command += ["--max-tokens", str(args.max_tokens), "--prompt-words", str(args.prompt_words)]
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=sys.stderr, text=True, cwd=folder)
+        done = subprocess.run(
+            command,
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=sys.stderr,
+            text=True,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
     return json.loads(done.stdout.strip().splitlines()[-1])["step_s"][1:]
 
 
-def main() -> None:
+def work_arguments() -> argparse.ArgumentParser:
+    """What both sides have to do in a step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trl-python", required=True, help="interpreter of an environment with trl==1.16.0")
-    parser.add_argument("--trl-script", required=True, type=lambda path: str(Path(path).absolute()))
     parser.add_argument("--model", default="package:smollm2-135m-instruct")
     parser.add_argument("--prompts-per-step", type=int, default=4)
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--prompt-words", type=int, default=12)
+    return parser
+
+
+def main() -> None:
+    parser = work_arguments()
+    parser.add_argument("--trl-python", required=True, help="interpreter of an environment with trl==1.16.0")
+    parser.add_argument(
+        "--trl-script", default=ROOT / "tests/bench/trl_step.py", type=lambda path: Path(path).resolve()
+    )
     parser.add_argument("--steps", type=int, default=6, help="podium's steps a round; the first and last do not count")
     parser.add_argument("--trl-steps", type=int, default=3, help="TRL's steps a round; the first does not count")
     parser.add_argument("--rounds", type=int, default=2)
