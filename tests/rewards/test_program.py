@@ -97,8 +97,11 @@ def test_json_schema() -> None:
     assert measure('{"a": NaN, "b": 1}', **by) == 0.0
     assert measure("a, b", **by) == 0.0
     assert measure("[" * 100_000, **by) == 0.0
-    with pytest.raises(UserError, match="is no JSON Schema"):
-        measure("1", kind="json_schema", schema={"type": "thing"})
+    for text in ("[" * 400 + "]" * 400, "1e400", "1" * 400, '{"a": 1, "a": 1}'):
+        assert measure(text, kind="json_schema", schema={"multipleOf": 0.01, "items": {"$ref": "#"}}) == 0.0
+    for broken in ({"type": "thing"}, {"$ref": "http://127.0.0.1:9/"}):
+        with pytest.raises(ValidationError, match=r"no JSON Schema|leads to nothing"):
+            measure("1", kind="json_schema", schema=broken)
 
 
 def test_ranking() -> None:
