@@ -23,7 +23,14 @@ from rewards.types import Candidate, ParsedAnswer, Prompt
 PROMPT = Prompt(
     "p",
     "How many?",
-    fields={"answer": "It is 42.", "gains": '{"a": 3, "b": 2, "c": 0}', "relevant": '["a", "b"]', "bad": "none"},
+    fields={
+        "answer": "It is 42.",
+        "gains": '{"a": 3, "b": 2, "c": 0}',
+        "relevant": '["a", "b"]',
+        "bad": "none",
+        "large": f'{{"a": 1{"0" * 400}}}',
+        "deep": "[" * 9999,
+    },
 )
 
 
@@ -116,7 +123,7 @@ def test_ranking() -> None:
     recall: dict[str, Any] = {"kind": "ranking", "reference_field": "relevant", "metric": "recall"}
     assert measure("a\nx\nb", **recall) == 1.0
     assert measure("a\nx\nb", **recall, k=2) == 0.5
-    for field in ("bad", "answer"):
+    for field in ("bad", "answer", "large", "deep"):
         with pytest.raises(UserError, match="no JSON object of gains"):
             measure("a", kind="ranking", reference_field=field)
 
