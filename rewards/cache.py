@@ -1,6 +1,6 @@
 """The judge's memory: verdicts that were given before are not asked for again, by any process, run or command.
 
-    key = hash of (who judges and how, prompt, the texts in the order shown, number of the meeting)
+    key = hash of (who judges and how, pair or slate, prompt, the texts in the order shown, number of the meeting)
 
     call --asking(key)--> in flight already? wait for that one --> found in memory or file? that, at no cost
                                                                --> else ask, and keep the verdict if there is one
@@ -21,13 +21,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rewards.errors import RunStopped, UserError
 from rewards.types import Candidate, Places, Prompt, Verdict
 
 Answer = Verdict | Places | str
 """What is kept: what a judge said, or criteria that it wrote for a prompt (`rewards/rubrics/store.py`)."""
+
+Asked = Literal["pair", "slate"]
 
 FLUSH_EVERY = 256
 FLUSH_S = 0.5
@@ -171,14 +173,16 @@ class JudgeMemory:
     cache: JudgeCache
     identity: JudgeIdentity
 
-    def key(self, prompt: Prompt, candidates: Sequence[Candidate], meeting: int) -> bytes:
+    def key(self, asked: Asked, prompt: Prompt, candidates: Sequence[Candidate], meeting: int) -> bytes:
         """Of everything a judge can read, ids and token counts apart; those are other in every run.
 
         Args:
+            asked: places of a slate of two are no verdict on a pair.
             meeting: how often the same candidates met before in their group.
         """
         question = {
             "judge": self.identity.fingerprint,
+            "asked": asked,
             "meeting": meeting if self.identity.draws else 0,
             "prompt": [prompt.text, [dict(message) for message in prompt.messages], dict(prompt.fields)],
             "shown": [

@@ -18,7 +18,7 @@ from typing import Generic, TypeVar, cast
 import numpy as np
 
 from rewards.budget import Purse
-from rewards.cache import JudgeMemory
+from rewards.cache import Asked, JudgeMemory
 from rewards.config import CallLimits
 from rewards.errors import JudgeFailure, UserError
 from rewards.limiter import Limiter
@@ -104,7 +104,7 @@ class Caller:
                 check_value(verdict.value, judge.kind, judge.name)
 
         answer = await self._answer(
-            prompt, candidates, meeting, lambda: judge.compare(prompt, *candidates), check=check, seed=seed
+            "pair", prompt, candidates, meeting, lambda: judge.compare(prompt, *candidates), check=check, seed=seed
         )
         if answer is None:
             return None
@@ -146,7 +146,7 @@ class Caller:
                 raise UserError(f"judge {judge.name}: a place per candidate, {len(shown)}, got {said.places!r}")
 
         answer = await self._answer(
-            prompt, candidates, meeting, lambda: judge.rank(prompt, candidates), check=check, seed=seed
+            "slate", prompt, candidates, meeting, lambda: judge.rank(prompt, candidates), check=check, seed=seed
         )
         if answer is None:
             return None
@@ -167,6 +167,7 @@ class Caller:
 
     async def _answer(
         self,
+        asked: Asked,
         prompt: Prompt,
         candidates: Sequence[Candidate],
         meeting: int,
@@ -178,7 +179,7 @@ class Caller:
         characters = len(prompt.text) + sum(len(candidate.text) for candidate in candidates)
         if self._memory is None:
             return await self._ask(attempt, check, characters, seed)
-        key = self._memory.key(prompt, candidates, meeting)
+        key = self._memory.key(asked, prompt, candidates, meeting)
         async with self._memory.cache.asking(key) as found:
             if found is not None:
                 reply = cast(Reply, found)

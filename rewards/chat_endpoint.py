@@ -134,18 +134,24 @@ class ChatEndpoint:
 
     def _completion(self, reply: Any) -> Completion:
         """Raises JudgeFailure where the reply is not of the form that OpenAI's API describes."""
+        took: dict[str, Any] = {}
         try:
-            choice, usage = reply["choices"][0], reply.get("usage") or {}
+            took = self._took(reply.get("usage") or {})
+            choice = reply["choices"][0]
             text = choice["message"]["content"]
-            tokens_in, tokens_out = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-            raise JudgeFailure("bad_reply", f"no chat completion: {json.dumps(reply)[:200]}") from error
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            raise JudgeFailure("bad_reply", f"no chat completion: {json.dumps(reply)[:200]}", **took) from error
         if text is not None and not isinstance(text, str):
-            raise JudgeFailure("bad_reply", f"a message's content is text, got {json.dumps(text)[:200]}")
+            raise JudgeFailure("bad_reply", f"a message's content is text, got {json.dumps(text)[:200]}", **took)
         if not text or not text.strip():
-            raise JudgeFailure("empty", f"finish_reason {choice.get('finish_reason')}")
+            raise JudgeFailure("empty", f"finish_reason {choice.get('finish_reason')}", **took)
+        return Completion(text, **took, is_cut=choice.get("finish_reason") == "length")
+
+    def _took(self, usage: Mapping[str, Any]) -> dict[str, Any]:
+        """Tokens and money, which a reply that is no use takes all the same."""
+        tokens_in, tokens_out = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
         cost = tokens_in * self.config.price_per_million_in + tokens_out * self.config.price_per_million_out
-        return Completion(text, tokens_in, tokens_out, cost / 1e6, is_cut=choice.get("finish_reason") == "length")
+        return {"tokens_in": tokens_in, "tokens_out": tokens_out, "cost": cost / 1e6}
 
     def _failure(self, error: Any) -> Exception:
         failure = failure_of(error)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from rewards.json_schema import checked
 from rewards.strict import ImportPath, StrictModel
 
 Regex = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -66,23 +67,10 @@ class JsonSchemaGate(GateSettings):
     """Fails answers that are no JSON, or JSON that does not fit the schema."""
 
     kind: Literal["json_schema"]
-    rules: dict[str, Any]
-    """A JSON Schema (draft 2020-12), written as YAML; `$ref` only inside it."""
+    rules: Annotated[dict[str, Any], AfterValidator(checked)]
+    """A JSON Schema (draft 2020-12, if `$schema` names no other), written as YAML; `$ref` only inside it."""
     fenced: bool = False
     """The JSON may stand in a Markdown fence; the first fence is read."""
-
-    @field_validator("rules")
-    @classmethod
-    def _is_a_schema(cls, rules: dict[str, Any]) -> dict[str, Any]:
-        from jsonschema.exceptions import SchemaError
-        from jsonschema.validators import Draft202012Validator
-
-        try:
-            Draft202012Validator.check_schema(rules)
-        except SchemaError as error:
-            where = ".".join(map(str, error.absolute_path)) or "the schema"
-            raise ValueError(f"no JSON Schema: {where}: {error.message}") from None
-        return rules
 
 
 class PatternGate(GateSettings):

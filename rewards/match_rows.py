@@ -79,7 +79,8 @@ def _ranking_columns(ranking: Ranking, texts: Sequence[str | None]) -> Row:
 def _cost_columns(asked: Verdict | Ranking, judge: str, weight: float) -> Row:
     return {
         "failure": asked.failure,
-        "reason": asked.reason,
+        # JSON lets a model write half of a surrogate pair; a table takes none.
+        "reason": asked.reason.encode("utf-8", "replace").decode(),
         "judge": judge,
         "weight": weight,
         "latency_s": asked.latency_s,

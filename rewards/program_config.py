@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
+from rewards.json_schema import checked
 from rewards.strict import StrictModel
 
 
@@ -47,10 +48,14 @@ class NumberProgram(StrictModel):
 
 
 class JsonSchemaProgram(StrictModel):
-    """1 for JSON that the schema allows, 1 / (1 + number of errors) for other JSON, 0 for what is no JSON."""
+    """1 for JSON that the schema allows, 1 / (1 + number of errors) for other JSON, 0 for what is no JSON.
+
+    0 as well for JSON that cannot be checked: nested too deep, too large a number, a pattern that takes too long.
+    """
 
     kind: Literal["json_schema"]
-    schema_: Annotated[dict[str, JsonValue], Field(alias="schema")]
+    schema_: Annotated[dict[str, JsonValue], AfterValidator(checked), Field(alias="schema")]
+    """A JSON Schema (draft 2020-12, if `$schema` names no other); `$ref` only inside it."""
 
 
 class RankingProgram(StrictModel):

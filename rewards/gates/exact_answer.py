@@ -16,7 +16,7 @@ from rewards.types import Candidate, Prompt
 TIMEOUT_S = 0.5
 """Of the search for the answer in the text."""
 
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
+_NUMBER = re.compile(r"(?=[-+]?\.?\d)[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
 _MAX_NUMBER = 40
 
 
@@ -76,6 +76,6 @@ def _is_edge(character: str) -> bool:
 
 
 def _number(text: str) -> Decimal | None:
-    if len(text) > _MAX_NUMBER or not any(c.isdigit() for c in text) or not _NUMBER.fullmatch(text):
+    if len(text) > _MAX_NUMBER or not _NUMBER.fullmatch(text):
         return None
     return Decimal(text.replace(",", ""))

@@ -75,9 +75,11 @@ class Voters:
         first_seed = self._failed.get(question, 0) * number
 
         async def one(seed: int) -> tuple[Said | JudgeFailure, Completion]:
-            completion = Completion("")
             try:
                 completion = await self._completer.complete(messages, seed=seed, schema=schema)
+            except JudgeFailure as failure:
+                return failure, Completion("", failure.tokens_in, failure.tokens_out, failure.cost)
+            try:
                 return read(*last_object(completion)), completion
             except JudgeFailure as failure:
                 return failure, completion

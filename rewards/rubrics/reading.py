@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from rewards.errors import JudgeFailure
 from rewards.rubric_config import ID_PATTERN, TYPE_WEIGHTS, Criterion
 from rewards.rubrics.aggregate import Judged
@@ -71,13 +73,16 @@ def read_written(reply: Mapping[str, Any], taken: Sequence[Criterion], count: tu
 def read_criterion(entry: Mapping[str, Any]) -> Criterion:
     """A criterion that a model wrote. It may not be fatal: what vetoes is the rubric's to say."""
     name, text, kind = entry.get("id"), entry.get("text"), entry.get("type")
-    if not isinstance(name, str) or not _ID.match(name) or name in (*TYPE_WEIGHTS, "fatal"):
+    if not isinstance(name, str) or not _ID.fullmatch(name) or name in (*TYPE_WEIGHTS, "fatal"):
         raise _bad(f"id {name!r}", "up to 40 small letters, digits and '_', and no type's name")
     if not isinstance(text, str) or not text.strip() or len(text) > MAX_TEXT:
         raise _bad(f"text of {name!r}", f"1 to {MAX_TEXT} characters")
-    if kind not in TYPE_WEIGHTS:
+    if not isinstance(kind, str) or kind not in TYPE_WEIGHTS:
         raise _bad(f"type of {name!r}", f"one of {', '.join(TYPE_WEIGHTS)}")
-    return Criterion(id=name, text=" ".join(text.split()), type=kind)
+    try:
+        return Criterion(id=name, text=" ".join(text.split()), type=kind)
+    except ValidationError:
+        raise _bad(f"text of {name!r}", "Unicode text, without half of a surrogate pair") from None
 
 
 def comparison_schema(

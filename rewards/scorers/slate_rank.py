@@ -7,14 +7,19 @@ that its penalty raises nobody's ranking.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from rewards.errors import UserError
 from rewards.scorer_config import ItemRankScorer, SlateRankScorer
 from rewards.scorers.ranking import f1, ndcg, recall, suffix_gains
 from rewards.types import Candidate, Prompt, Scored
+
+_GRADES = TypeAdapter(
+    Annotated[dict[str, Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]], Field(min_length=1)]
+)
 
 
 def score_phases(config: SlateRankScorer, prompt: Prompt, candidate: Candidate) -> Scored:
@@ -83,10 +88,16 @@ def malformed_score(
 
 
 def read_grades(prompt: Prompt) -> dict[str, float]:
-    """The relevant items of a prompt's pool."""
+    """The relevant items of a prompt's pool. Raises UserError: the field is missing, or is not as told above."""
     if "relevant" not in prompt.fields:
         raise UserError(f"rewards.scorer: prompt {prompt.id} has no field 'relevant'; use task.kind slate_rank")
-    return json.loads(prompt.fields["relevant"])
+    try:
+        return _GRADES.validate_json(prompt.fields["relevant"])
+    except ValidationError as error:
+        raise UserError(
+            f"rewards.scorer: prompt {prompt.id}, field 'relevant': {error.errors()[0]['msg']}; give a JSON object of "
+            'grades above 0 by item, such as {"a": 1}'
+        ) from None
 
 
 def read_lists(candidate: Candidate) -> tuple[list[str], list[str]]:

@@ -6,18 +6,20 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rewards.arena import Arena
-from rewards.cache import JudgeCache, JudgeIdentity, JudgeMemory
-from rewards.calling import Line
+from rewards.cache import Asked, JudgeCache, JudgeIdentity, JudgeMemory
+from rewards.calling import Caller, Line
 from rewards.config import CallLimits
 from rewards.errors import JudgeFailure, RunStopped, UserError
+from rewards.limiter import LocalLimiter
 from rewards.topology_config import RepeatedKnockout
-from rewards.types import Candidate, GroupKey, GroupScore, ParsedAnswer, Places, Prompt, Verdict
+from rewards.types import Candidate, GroupKey, GroupScore, ParsedAnswer, Places, Prompt, Slate, Verdict
 from tests.rewards.test_arena import KEY, FakeJudge, add_all, config
 
 PROMPT = Prompt("p", "task", ({"role": "user", "content": "task"},), {"text": "x"})
@@ -80,8 +82,8 @@ async def test_a_verdict_that_its_kind_does_not_allow_is_not_kept(tmp_path: Path
 
 
 def test_what_is_another_question() -> None:
-    def key(identity=WHO, prompt=PROMPT, shown=(ONE, OTHER), meeting=0) -> bytes:
-        return JudgeMemory(None, identity).key(prompt, shown, meeting)  # type: ignore[arg-type]
+    def key(identity=WHO, prompt=PROMPT, shown=(ONE, OTHER), meeting=0, asked: Asked = "pair") -> bytes:
+        return JudgeMemory(None, identity).key(asked, prompt, shown, meeting)  # type: ignore[arg-type]
 
     same = key()
     assert same == key(prompt=replace(PROMPT, id="of another run"))
@@ -98,9 +100,27 @@ def test_what_is_another_question() -> None:
         key(shown=(replace(ONE, parsed=parsed), OTHER)),
         key(shown=(Candidate("1", "on"), Candidate("2", "eother"))),
         key(identity=JudgeIdentity("judge 1", draws=True), meeting=1),
+        key(asked="slate"),
     ]
     assert len({same, *others}) == 1 + len(others)
     assert key(shown=(replace(ONE, text="\ud800"), OTHER))  # half a surrogate pair is a text too
+
+
+async def test_places_of_two_are_no_verdict_on_a_pair(tmp_path: Path) -> None:
+    class Judge(FakeJudge):
+        async def rank(self, prompt: Prompt, candidates: Sequence[Candidate]) -> Places:
+            return Places((1, 0))
+
+    cache = JudgeCache(tmp_path / "c")
+    caller = Caller(Judge(), CallLimits(), LocalLimiter(1), line=Line(JudgeMemory(cache, WHO)))
+    for _ in range(2):
+        ranking = await caller.rank(PROMPT, (OTHER, ONE), Slate((0, 1)), (1, 0), 0)
+        call = await caller.call(PROMPT, (OTHER, ONE), (1, 0), 0)
+        assert ranking is not None
+        assert call is not None
+        assert (ranking.places, call.verdict.value) == ((1, 0), 0.0)
+    await cache.close()
+    assert (cache.num_hits, cache.num_misses) == (2, 2)
 
 
 async def test_meetings_of_a_judge_that_draws_are_asked_each_time(tmp_path: Path) -> None:

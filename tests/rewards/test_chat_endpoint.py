@@ -164,24 +164,29 @@ async def a_web_page(request: web.Request) -> web.StreamResponse:
 
 
 @pytest.mark.parametrize(
-    ("handler", "cause"),
+    ("handler", "cause", "is_billed"),
     [
-        (drops, "connection"),
-        (drops_halfway, "connection"),
-        (no_json, "bad_reply"),
-        (a_web_page, "bad_reply"),
-        (says([1]), "bad_reply"),
-        (says({"choices": []}), "bad_reply"),
-        (says(completion({"not": "text"})), "bad_reply"),  # pyright: ignore[reportArgumentType]
-        (says(completion("  \n")), "empty"),
-        (says(completion(None)), "empty"),
+        (drops, "connection", False),
+        (drops_halfway, "connection", False),
+        (no_json, "bad_reply", False),
+        (a_web_page, "bad_reply", False),
+        (says([1]), "bad_reply", False),
+        (says({"choices": []}), "bad_reply", False),
+        (says(completion("A") | {"usage": {"prompt_tokens": "many"}}), "bad_reply", False),
+        (says(completion("A") | {"usage": {"prompt_tokens": 1e999}}), "bad_reply", False),
+        (says(completion("A") | {"choices": []}), "bad_reply", True),
+        (says(completion({"not": "text"})), "bad_reply", True),  # pyright: ignore[reportArgumentType]
+        (says(completion("  \n")), "empty", True),
+        (says(completion(None)), "empty", True),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
-async def test_replies_that_are_none(handler: Handler, cause: str) -> None:
-    failure = await failing(handler)
+async def test_replies_that_are_none(handler: Handler, cause: str, is_billed: bool) -> None:
+    failure = await failing(handler, price_per_million_in=2.0, price_per_million_out=10.0)
     assert failure.cause == cause
     assert failure.retryable
+    took = (failure.tokens_in, failure.tokens_out, failure.cost)
+    assert took == ((100, 20, (100 * 2 + 20 * 10) / 1e6) if is_billed else (0, 0, 0.0))
 
 
 async def test_a_deadline_of_its_own() -> None:

@@ -174,6 +174,17 @@ async def test_failed_votes_are_missing_and_bad_ones_cost() -> None:
     assert (verdict.value, verdict.tokens_in, verdict.cost) == (1.0, 20, 1.0)
 
 
+async def test_empty_votes_cost_too() -> None:
+    def empty() -> JudgeFailure:
+        return JudgeFailure("empty", tokens_in=1000, tokens_out=512, cost=0.25)
+
+    verdict = await compare(saying(winner("A"), empty()), votes=2)
+    assert (verdict.tokens_in, verdict.tokens_out, verdict.cost) == (1010, 514, 0.75)
+    with pytest.raises(JudgeFailure) as caught:
+        await compare(saying(empty(), empty(), JudgeFailure("timeout")), votes=3)
+    assert (caught.value.tokens_in, caught.value.tokens_out, caught.value.cost) == (2000, 1024, 0.5)
+
+
 async def test_when_all_votes_fail_the_call_fails_as_the_most_patient_asks() -> None:
     failures = (JudgeFailure("refused", retryable=False), JudgeFailure("rate_limit", retry_after_s=9.0))
     with pytest.raises(JudgeFailure) as caught:

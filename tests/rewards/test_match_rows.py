@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from rewards.match_rows import match_rows
 from rewards.types import Call, GroupKey, GroupScore, Match, Pairing, Prompt, Ranking, Slate, Verdict
 
@@ -43,6 +45,14 @@ def test_one_row_per_call() -> None:
     assert list(rows[0])[:4] == ["prompt_id", "group_id", "attempt", "a"]
     assert (rows[1]["first_text"], rows[1]["value"], rows[1]["failure"]) == ("two", None, "timeout")
     assert rows[1].keys() == rows[0].keys()
+
+
+def test_half_of_a_surrogate_pair_in_a_reason_fits_into_a_table() -> None:
+    """A model writes \\ud83d in its JSON, and JSON lets it."""
+    calls = (Call(0, 1, Verdict(1.0, reason="good \ud83d"), "judge"),)
+    score = GroupScore([None] * 2, matches=(Match(Pairing(0, 1), calls),), kind="hard")
+    rows = match_rows(GroupKey("g"), Prompt("p", "Write."), ["zero", "one"], score)
+    assert pa.Table.from_pylist(rows)["reason"].to_pylist() == ["good ?"]
 
 
 def test_no_matches_no_rows() -> None:

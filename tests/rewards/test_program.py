@@ -23,7 +23,14 @@ from rewards.types import Candidate, ParsedAnswer, Prompt
 PROMPT = Prompt(
     "p",
     "How many?",
-    fields={"answer": "It is 42.", "gains": '{"a": 3, "b": 2, "c": 0}', "relevant": '["a", "b"]', "bad": "none"},
+    fields={
+        "answer": "It is 42.",
+        "gains": '{"a": 3, "b": 2, "c": 0}',
+        "relevant": '["a", "b"]',
+        "bad": "none",
+        "large": f'{{"a": 1{"0" * 400}}}',
+        "deep": "[" * 9999,
+    },
 )
 
 
@@ -97,8 +104,11 @@ def test_json_schema() -> None:
     assert measure('{"a": NaN, "b": 1}', **by) == 0.0
     assert measure("a, b", **by) == 0.0
     assert measure("[" * 100_000, **by) == 0.0
-    with pytest.raises(UserError, match="is no JSON Schema"):
-        measure("1", kind="json_schema", schema={"type": "thing"})
+    for text in ("[" * 400 + "]" * 400, "1e400", "1" * 400, '{"a": 1, "a": 1}'):
+        assert measure(text, kind="json_schema", schema={"multipleOf": 0.01, "items": {"$ref": "#"}}) == 0.0
+    for broken in ({"type": "thing"}, {"$ref": "http://127.0.0.1:9/"}):
+        with pytest.raises(ValidationError, match=r"no JSON Schema|leads to nothing"):
+            measure("1", kind="json_schema", schema=broken)
 
 
 def test_ranking() -> None:
@@ -113,7 +123,7 @@ def test_ranking() -> None:
     recall: dict[str, Any] = {"kind": "ranking", "reference_field": "relevant", "metric": "recall"}
     assert measure("a\nx\nb", **recall) == 1.0
     assert measure("a\nx\nb", **recall, k=2) == 0.5
-    for field in ("bad", "answer"):
+    for field in ("bad", "answer", "large", "deep"):
         with pytest.raises(UserError, match="no JSON object of gains"):
             measure("a", kind="ranking", reference_field=field)
 

@@ -141,8 +141,21 @@ def test_the_order_of_a_slate_is_nothing_and_that_of_a_ranking_is_the_rankings(d
     [
         (Prompt("p7", "q"), answer(["a"], ["a"]), "prompt p7 has no field 'relevant'"),
         (PROMPT, Candidate("r", "text"), "the task reads no slate and rank"),
+        *(
+            (
+                Prompt("p7", "q", fields={"relevant": text}),
+                answer(["a"], ["a"]),
+                "p7, field 'relevant': .*; give a JSON",
+            )
+            for text in (
+                *("garbage", "", "{}", "[]", '["a"]', '"a"', "3", "null", '{"a": "x"}', '{"a": null}', "\ud800"),
+                *('{"a": 0}', '{"a": -1}', '{"a": NaN}', '{"a": 1e999}', f'{{"a": 1{"0" * 400}}}', '{"a":' * 9999),
+            )
+        ),
     ],
 )
 def test_another_task_is_named_as_the_cause(prompt: Prompt, candidate: Candidate, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        build_scorer(SlateRankScorer(kind="slate_rank"))(prompt, candidate)
+    for config in (SlateRankScorer(kind="slate_rank"), ItemRankScorer(kind="item_rank")):
+        with pytest.raises(UserError, match=message) as error:
+            build_scorer(config)(prompt, candidate)
+        assert "\n" not in str(error.value)

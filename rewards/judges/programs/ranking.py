@@ -39,7 +39,7 @@ class RankingMetric:
             said = json.loads(text)
             items = said.items() if isinstance(said, dict) else [(item, 1.0) for item in said]
             gains = {str(item): float(gain) for item, gain in items}
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise UserError(f"{where}: is no JSON object of gains or list of items ({error})") from error
         if not all(gain >= 0.0 and math.isfinite(gain) for gain in gains.values()) or not any(gains.values()):
             raise UserError(f"{where}: gains are numbers >= 0, and one is above 0")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rewards.errors import JudgeFailure
 from rewards.rubric_config import Criterion
@@ -94,6 +97,9 @@ def test_criteria_of_the_models_own() -> None:
         ([written("a"), written("b", "fatal")], "one of core, important, highlight"),
         ([written("a"), written("b", text=" ")], "1 to 500 characters"),
         ([written("a"), written("b", text="x" * 501)], "1 to 500 characters"),
+        ([written("a"), written("b", ["core"])], "one of core, important, highlight"),  # pyright: ignore
+        ([written("a"), written("b\n")], "small letters"),
+        ([written("a"), written("b", text="half of a pair: \ud800")], "without half of a surrogate pair"),
     ],
 )
 def test_written_criteria_that_are_refused(entries: list[dict[str, Any]], words: str) -> None:
@@ -106,3 +112,27 @@ def test_written_criteria() -> None:
     assert [(c.id, c.weighs) for c in read_written(reply, CRITERIA, (2, 3))] == [("a", 5.0), ("b", 1.0)]
     del reply["criteria"][1]["weight"]  # pyright: ignore
     jsonschema.validate(reply, written_schema())
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5),
+    lambda values: st.lists(values, max_size=2) | st.dictionaries(st.text(max_size=3), values, max_size=2),
+    max_leaves=3,
+)
+"""What JSON can hold, half surrogates too."""
+ENTRIES = st.builds(
+    lambda name, changes: entry(name, "A", 2, text="Says why.", type="core") | changes,
+    st.sampled_from(["a", "facts", "depth"]),
+    st.dictionaries(st.sampled_from(["id", "text", "type", "evidence", "reason", "better", "by"]), VALUES, max_size=1),
+)
+
+
+@given(reply=st.fixed_dictionaries({"criteria": st.lists(ENTRIES, max_size=4) | VALUES}))
+def test_whatever_a_model_says_is_read_or_refused(reply: dict[str, Any]) -> None:
+    for read in (
+        lambda: read_written(reply, CRITERIA, (1, 3)),
+        lambda: read_comparison(reply, CRITERIA, LABELS),
+        lambda: read_comparison(reply, (), LABELS, extra=(1, 3)),
+    ):
+        with contextlib.suppress(JudgeFailure):
+            read()

@@ -303,6 +303,18 @@ async def test_it_wants_to_meet_a_group_once_per_prompt() -> None:
     assert not await judge.wants_members(PROMPT)
 
 
+async def test_prompts_without_an_id_have_members_of_their_own() -> None:
+    judge, completer = judge_of(writes_then_compares, criteria_from="prompt")
+    assert isinstance(judge, Acquainted)
+    prompts = [Prompt("", text) for text in ("Task one.", "Task two.")]
+    for prompt in prompts:
+        assert await judge.wants_members(prompt)
+        judge.meet(prompt, [Candidate(name, f"{name} of {prompt.text}") for name in "bmw"])
+    for prompt in reversed(prompts):
+        await judge.compare(prompt, Candidate("a", "x"), Candidate("b", "y"))
+        assert completer.asked[-2].texts == [prompt.text, *(f"{name} of {prompt.text}" for name in "bmw")]
+
+
 # --- in the arena -----------------------------------------------------------------------------------------------
 
 
