@@ -50,7 +50,7 @@ class CallLimits(StrictModel):
     backoff_s: Annotated[float, Field(ge=0, le=600)] = 0.5
     """First wait between attempts; doubles each time, with seeded jitter."""
     down_after_s: Annotated[float, Field(gt=0, le=7 * 86400)] | None = 300.0
-    """A judge that replies to nobody is waited for this long, then the run stops. None: its calls go missing."""
+    """A judge that replies to nobody is asked for this long, then the run stops. None: its calls go missing."""
     limits: RateLimits = RateLimits()
 
 
