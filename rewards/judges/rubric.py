@@ -99,12 +99,12 @@ class RubricOf:
 
     async def wants_members(self, prompt: Prompt) -> bool:
         """Only where criteria are written once per prompt, and those of this prompt are not yet."""
-        if self._config.criteria_from != "prompt" or prompt.id in self._members:
+        if self._config.criteria_from != "prompt" or self._key(prompt) in self._members:
             return False
         return await self._store.get(self._key(prompt)) is None
 
     def meet(self, prompt: Prompt, members: Sequence[Candidate]) -> None:
-        self._members[prompt.id] = tuple(members)
+        self._members[self._key(prompt)] = tuple(members)
         _forget_oldest(self._members)
 
     async def close(self) -> None:
@@ -130,7 +130,7 @@ class RubricOf:
             if (kept := await self._store.get(key)) is not None:
                 return _criteria_from(kept), Completion(""), 0
             # Nobody was introduced: a pair outside a group. In an order that does not depend on the seats.
-            members = self._members.get(prompt.id) or tuple(sorted(pair, key=lambda one: (one.text, one.id)))
+            members = self._members.get(key) or tuple(sorted(pair, key=lambda one: (one.text, one.id)))
             (written,), cost = await self._voters.ask(
                 self._prompts.writing(prompt, members, seed=self._seed),
                 written_schema(),
@@ -138,7 +138,7 @@ class RubricOf:
                 votes=1,
             )
             await self._store.put(key, json.dumps([criterion.model_dump() for criterion in written]))
-            self._members.pop(prompt.id, None)
+            self._members.pop(key, None)
         _forget_oldest(self._writing)
         return written, cost, 1
 

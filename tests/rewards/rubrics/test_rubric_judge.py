@@ -303,6 +303,19 @@ async def test_it_wants_to_meet_a_group_once_per_prompt() -> None:
     assert not await judge.wants_members(PROMPT)
 
 
+async def test_prompts_without_an_id_are_told_apart_by_their_text() -> None:
+    judge, completer = judge_of(writes_then_compares, criteria_from="prompt")
+    assert isinstance(judge, Acquainted)
+    one, two = Prompt("", "Task one."), Prompt("", "Task two.")
+    judge.meet(one, [Candidate(name, f"one {name}") for name in "abc"])
+    assert await judge.wants_members(two)
+    await judge.compare(two, Candidate("a", "x"), Candidate("b", "y"))
+    judge.meet(two, [Candidate(name, f"two {name}") for name in "abc"])
+    await judge.compare(one, Candidate("a", "x"), Candidate("b", "y"))
+    written = [asked.texts for asked in completer.asked if "- why (core" not in asked.texts[-1]]
+    assert written == [["Task two.", "x", "y"], ["Task one.", "one a", "one b", "one c"]]
+
+
 # --- in the arena -----------------------------------------------------------------------------------------------
 
 
