@@ -131,6 +131,6 @@ def _reward(score: GroupScore | None, slot: int) -> float | None:
     return None if score is None else score.rewards[slot]
 
 
-def group_key(prompt: Sequence[object] | str, group: str | None) -> str:
-    """Whose group an answer belongs to: what the trainer calls it, else its prompt."""
-    return f"group {group}" if group is not None else f"prompt {prompt!r}"
+def group_key(members: GroupOfTexts, group: str | None = None) -> str:
+    """Whose group answers belong to: they have prompt and fields in common, and what the trainer calls the group."""
+    return repr((members.model_dump_json(include={"prompt", "fields"}), group))

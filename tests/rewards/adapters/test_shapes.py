@@ -68,6 +68,18 @@ class TestVerl:
         assert [score["score"] for score in scores] == [0.0, 1.0, 0.5, 0.5, 1.0, 0.0]
         assert [score["podium_unscored"] for score in scores] == [0, 0, 0, 1, 0, 0]
 
+    def test_two_files_that_are_both_counted_from_0(self, url: str) -> None:
+        async def all_of_them() -> list[dict[str, float]]:
+            rows = [("bb", "q1"), ("c", "q2"), ("bbb", "q1"), ("dddd", "q2")]
+            return await asyncio.gather(
+                *(
+                    verl.compute_score("set", text, "truth", {"index": 0, "question": prompt}, url=url, group_size=2)
+                    for text, prompt in rows
+                )
+            )
+
+        assert [score["score"] for score in asyncio.run(all_of_them())] == [0.0, 0.0, 1.0, 1.0]
+
     def test_a_prompt_that_is_not_there_is_named(self, url: str) -> None:
         with pytest.raises(RewardServiceError, match="extra_info has no 'question'; it has: index"):
             asyncio.run(verl.compute_score("set", "a", "", {"index": 0}, url=url, group_size=2))
@@ -91,6 +103,13 @@ class TestOpenRlhf:
 
     def test_several_at_once_come_back_as_lists(self, url: str) -> None:
         assert self.ask(url, "User: q a", "User: q ccc", "User: q bb").json()["rewards"] == [0.0, 1.0, 0.5]
+
+    def test_a_prompt_with_two_labels_is_two_groups(self) -> None:
+        with serving(served(needed_fields=("label",)), limits=LIMITS) as (address, _):
+            texts = ["ccc", "dddd", "bb", "e", "a", "ff"]
+            labels: list[str | None] = ["one", "two", "one", "two", "one", "two"]
+            reply = self.ask(address, *(f"User: q {text}" for text in texts), labels=labels)
+            assert reply.json()["rewards"] == [1.0, 1.0, 0.5, 0.0, 0.0, 0.5]
 
     def test_a_token_in_the_address(self) -> None:
         with serving(served(), token="open sesame", limits=LIMITS) as (address, _):
