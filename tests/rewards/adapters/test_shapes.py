@@ -46,6 +46,18 @@ class TestTrl:
             first, second = ranks.map(rank, [["a"], ["ccc", "bb"]])
         assert (first, second) == ([0.0], [1.0, 0.5])
 
+    def test_a_prompt_with_two_references_whose_groups_two_ranks_share(self) -> None:
+        with serving(served(needed_fields=("label",)), limits=LIMITS) as (address, _):
+
+            def rank(part: slice) -> list[float | None]:
+                texts = ["a", "bb", "ccc", "dddd", "ee", "f"][part]
+                labels = ["one", "one", "one", "two", "two", "two"][part]
+                reward = TrlReward(address, num_generations=3, fields=("label",))
+                return reward(prompts=["p"] * len(texts), completions=texts, label=labels)
+
+            with ThreadPoolExecutor(2) as ranks:
+                assert list(ranks.map(rank, [slice(0, 1), slice(1, 6)])) == [[0.0], [0.5, 1.0, 1.0, 0.5, 0.0]]
+
     def test_conversations_and_completions_that_are_not_scored(self, url: str) -> None:
         prompt = [{"role": "user", "content": "u"}]
         completions = [[{"role": "assistant", "content": text}] for text in ("x", "aa", "b")]
