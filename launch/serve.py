@@ -54,7 +54,7 @@ async def _serve(
     loaded: LoadedRewards, listener: socket.socket, token: str | None, limits: ServeLimits, say: Callable[[str], None]
 ) -> None:
     async with open_reward_side(loaded) as side:
-        await side.sink().stop()  # a gate that cannot work is to be found now, not by every request
+        await side.sink().stop()  # what cannot work is to be found now, not by every request
         served = Served(
             new_sink=side.sink,
             caller=side.caller(),
