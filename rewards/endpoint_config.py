@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from rewards.strict import StrictModel
 
 OUR_KEYS = frozenset({"messages", "model", "temperature", "max_tokens", "max_completion_tokens", "seed", "stream", "n"})
 """Keys of a request that podium writes itself."""
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+HeaderValue = Annotated[str, Field(pattern=r"^[ -~]*$")]
+"""Printable ASCII."""
 
 
 class EndpointConfig(StrictModel):
@@ -34,8 +38,8 @@ class EndpointConfig(StrictModel):
     control_tokens: tuple[Annotated[str, Field(min_length=2)], ...] = ()
     """Control tokens of the served model beside the usual forms (`<|...|>`, `[INST]`, ...), which answers cannot spell
     either: in what a judge reads they are broken up by a space."""
-    headers: Mapping[str, str] = {}
-    """Sent along; recipes are stored with a run, so nothing secret belongs here."""
+    headers: Mapping[HeaderName, HeaderValue] = {}
+    """Sent along, in ASCII; recipes are stored with a run, so nothing secret belongs here."""
     body: Mapping[str, JsonValue] = {}
     """More keys of every request, for instance `{top_p: 0.9, chat_template_kwargs: {enable_thinking: false}}`."""
     price_per_million_in: Annotated[float, Field(ge=0)] = 0.0
@@ -48,6 +52,15 @@ class EndpointConfig(StrictModel):
     def has_price(self) -> bool:
         return self.price_per_million_in > 0 or self.price_per_million_out > 0
 
+    @field_validator("base_url")
+    @classmethod
+    def _can_be_asked(cls, url: str) -> str:
+        if not _has_host(url):
+            raise ValueError("there is no such host or port; write it like http://judge:8000/v1")
+        if "@" in urlsplit(url).netloc:
+            raise ValueError("keys stay out of recipes; name the variable that holds it in api_key_env")
+        return url
+
     @model_validator(mode="after")
     def _ours_stay_ours(self) -> Self:
         if taken := sorted(OUR_KEYS & set(self.body)):
@@ -55,3 +68,12 @@ class EndpointConfig(StrictModel):
         if "response_format" in self.body and self.structured != "none":
             raise ValueError("body.response_format: `structured` sends this key; leave one of the two out")
         return self
+
+
+def _has_host(url: str) -> bool:
+    """Whether it names a host that can be looked up, and a port."""
+    try:
+        parts = urlsplit(url)
+        return url.isprintable() and bool(parts.hostname and parts.hostname.encode("idna")) and parts.port != 0
+    except ValueError:
+        return False
