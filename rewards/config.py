@@ -31,7 +31,7 @@ class RateLimits(StrictModel):
     """What a judge's server allows; calls wait their turn, first come, first served."""
 
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
-    """Attempts, retries included."""
+    """Requests, retries and each of a judge's votes included."""
     tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
     """In and out together: estimated before a call, corrected by what the judge says it took."""
     scope: Literal["run", "cluster"] = "run"
