@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -12,9 +13,7 @@ from rewards.strict import StrictModel
 
 OUR_KEYS = frozenset({"messages", "model", "temperature", "max_tokens", "max_completion_tokens", "seed", "stream", "n"})
 """Keys of a request that podium writes itself."""
-HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
-HeaderValue = Annotated[str, Field(pattern=r"^[ -~]*$")]
-"""Printable ASCII."""
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 class EndpointConfig(StrictModel):
@@ -38,8 +37,8 @@ class EndpointConfig(StrictModel):
     control_tokens: tuple[Annotated[str, Field(min_length=2)], ...] = ()
     """Control tokens of the served model beside the usual forms (`<|...|>`, `[INST]`, ...), which answers cannot spell
     either: in what a judge reads they are broken up by a space."""
-    headers: Mapping[HeaderName, HeaderValue] = {}
-    """Sent along, in ASCII; recipes are stored with a run, so nothing secret belongs here."""
+    headers: Mapping[str, str] = {}
+    """Sent along; recipes are stored with a run, so nothing secret belongs here."""
     body: Mapping[str, JsonValue] = {}
     """More keys of every request, for instance `{top_p: 0.9, chat_template_kwargs: {enable_thinking: false}}`."""
     price_per_million_in: Annotated[float, Field(ge=0)] = 0.0
@@ -60,6 +59,14 @@ class EndpointConfig(StrictModel):
         if "@" in urlsplit(url).netloc:
             raise ValueError("keys stay out of recipes; name the variable that holds it in api_key_env")
         return url
+
+    @field_validator("headers")
+    @classmethod
+    def _can_be_sent(cls, headers: Mapping[str, str]) -> Mapping[str, str]:
+        for name, value in headers.items():
+            if HEADER_NAME.fullmatch(name) is None or not (value.isascii() and value.isprintable()):
+                raise ValueError(f"{name!r}: a name is ASCII without spaces, a value printable ASCII on one line")
+        return headers
 
     @model_validator(mode="after")
     def _ours_stay_ours(self) -> Self:
