@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from launch.chaos import Chaos
 from rewards.errors import JudgeFailure
 from rewards.judges.panel import Panel
-from rewards.types import Candidate, Judge, ListJudge, Places, Prompt, Verdict, VerdictKind
+from rewards.types import Candidate, Judge, ListJudge, Places, Prompt, Verdict, VerdictKind, requests_per_call
 
 LATE_S = 1.0
 RETRY_AFTER_S = 0.1
@@ -24,6 +24,7 @@ class ChaosJudge:
         self.name = judge.name
         self.kind: VerdictKind = judge.kind
         self.symmetric = judge.symmetric
+        self.requests_per_call = requests_per_call(judge)
 
     async def compare(self, prompt: Prompt, first: Candidate, second: Candidate) -> Verdict:
         await self._faults.meet(self.name, prompt.id, first.id, second.id)

@@ -6,7 +6,7 @@ make_sink  --------->  Arena or ScorerSink
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,7 @@ from rewards.rubrics.store import CachedStore
 from rewards.scorers import build_scorer
 from rewards.scoring import ScorerSink
 from rewards.topology_config import RoundRobin, SingleElimination
-from rewards.types import CallHandler, Judge
+from rewards.types import AnyGate, CallHandler, Judge
 from rollouts.engine_slot import start_engine, stop_engine
 from rollouts.models import load_tokenizer, resolve_model
 from rollouts.pool import actor_options
@@ -140,12 +140,14 @@ def make_sink(
     groups_per_step: int | None = None,
     spent: Spend = Spend(),
     desk: Desk = Desk(),
+    gates: Sequence[AnyGate] | None = None,
 ) -> Arena | ScorerSink:
     """A fresh sink over an open judge; several sinks may share one judge.
 
-    Budgets hold where `groups_per_step` is given; `spent` went out of the run's before.
+    Budgets hold where `groups_per_step` is given; `spent` went out of the run's before. gates: those of `config`, where
+    several sinks share them; default: of its own.
     """
-    gates = build_gates(config.gates)
+    gates = build_gates(config.gates) if gates is None else gates
     if isinstance(config, TournamentRewards):
         assert judge is not None
         known = config.calibration if carry_prior else None

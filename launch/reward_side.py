@@ -1,12 +1,12 @@
 """The reward side by itself, for commands that score answers which are there already.
 
-open_reward_side --> Ray (only where a judge's engine or a cluster's limiter needs it) --> judge --> limiter, cache
-                 --> RewardSide.sink(): as many sinks as wanted, over the one judge
+open_reward_side --> gates --> Ray (only where a judge's engine or a cluster's limiter needs it) --> judge --> limiter,
+                     cache --> RewardSide.sink(): as many sinks as wanted, over the one judge and the same gates
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +21,12 @@ from rewards.calling import Caller, Line
 from rewards.config import RewardsConfig, ScorerRewards, TournamentRewards
 from rewards.errors import UserError
 from rewards.gate_config import gate_fields
+from rewards.gates import build_gates
 from rewards.judge_config import ProgramJudge, has_engine, single_judges
 from rewards.ledger import Ledger
 from rewards.program_config import reference_field
 from rewards.scoring import ScorerSink
-from rewards.types import Call, CallHandler, GroupKey, Judge, Ranking
+from rewards.types import AnyGate, Call, CallHandler, GroupKey, Judge, Ranking
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class RewardSide:
     config: RewardsConfig
     seed: int
     judge: Judge | None
+    gates: Sequence[AnyGate]
     desk: Desk
     ledger: Ledger
     file: Path
@@ -48,7 +50,13 @@ class RewardSide:
 
         with _named(self.file):
             return make_sink(
-                self.config, self.judge, seed=self.seed, carry_prior=carry_prior, on_call=record, desk=self.desk
+                self.config,
+                self.judge,
+                seed=self.seed,
+                carry_prior=carry_prior,
+                on_call=record,
+                desk=self.desk,
+                gates=self.gates,
             )
 
     def caller(self) -> Caller | None:
@@ -73,6 +81,7 @@ async def open_reward_side(loaded: LoadedRewards, *, run: Path | None = None) ->
     recipe, rewards = loaded.recipe, loaded.recipe.rewards
     async with AsyncExitStack() as stack:
         with _named(loaded.path):
+            gates = build_gates(rewards.gates)
             if _needs_ray(rewards):
                 stack.enter_context(ray_session(recipe))
             # Whoever only scores by a function or a judge in this process need not wait for torch to look for GPUs.
@@ -82,7 +91,7 @@ async def open_reward_side(loaded: LoadedRewards, *, run: Path | None = None) ->
                 open_rewards(rewards, device=device, seed=recipe.seed, base_dir=loaded.base_dir, cache=cache)
             )
             desk = await make_desk(rewards, judge, cache=cache, base_dir=loaded.base_dir)
-        yield RewardSide(rewards, recipe.seed, judge, desk, Ledger(), loaded.path)
+        yield RewardSide(rewards, recipe.seed, judge, gates, desk, Ledger(), loaded.path)
 
 
 def needed_fields(rewards: RewardsConfig) -> list[str]:

@@ -54,7 +54,7 @@ async def _serve(
     loaded: LoadedRewards, listener: socket.socket, token: str | None, limits: ServeLimits, say: Callable[[str], None]
 ) -> None:
     async with open_reward_side(loaded) as side:
-        await side.sink().stop()  # a gate that cannot work is to be found now, not by every request
+        await side.sink().stop()  # what cannot work is to be found now, not by every request
         served = Served(
             new_sink=side.sink,
             caller=side.caller(),
@@ -63,9 +63,9 @@ async def _serve(
             needed_fields=needed_fields(loaded.recipe.rewards),
         )
         door = create_app(served, limits=limits, token=token)
-        address = "{}:{}".format(*listener.getsockname()[:2])
+        url = _url(*listener.getsockname()[:2])
         config = uvicorn.Config(door, log_level="warning", access_log=False, lifespan="off")
-        await _Server(config, door, partial(say, f"serving {loaded.recipe.name} on http://{address}")).serve([listener])
+        await _Server(config, door, partial(say, f"serving {loaded.recipe.name} on {url}")).serve([listener])
 
 
 class _Server(uvicorn.Server):
@@ -129,8 +129,11 @@ def _listen(host: str, port: int) -> socket.socket:
         except OSError:
             listener.close()
             raise
-    except OSError as error:
-        raise UserError(
-            f"--host {host} --port {port}: cannot listen there ({error.strerror}); choose another"
-        ) from None
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no name of a host"
+        raise UserError(f"--host {host} --port {port}: cannot listen there ({reason}); choose another") from None
     return listener
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -23,7 +23,19 @@ from rewards.config import CallLimits
 from rewards.errors import JudgeFailure, UserError
 from rewards.limiter import Limiter
 from rewards.outage import Outage
-from rewards.types import Call, Candidate, Judge, ListJudge, Places, Prompt, Ranking, Slate, Verdict, VerdictKind
+from rewards.types import (
+    Call,
+    Candidate,
+    Judge,
+    ListJudge,
+    Places,
+    Prompt,
+    Ranking,
+    Slate,
+    Verdict,
+    VerdictKind,
+    requests_per_call,
+)
 
 Reply = TypeVar("Reply", Verdict, Places)
 
@@ -67,6 +79,7 @@ class Caller:
         purse: Purse | None = None,
     ) -> None:
         self._judge = judge
+        self._num_requests = requests_per_call(judge)
         self._limits = limits
         self._limiter = limiter
         self._memory = line.memory
@@ -222,10 +235,14 @@ class Caller:
         self, attempt: Callable[[], Awaitable[Reply]], answer: _Answer[Reply], characters: int
     ) -> Reply | None:
         """One attempt's reply; None where it may not be made."""
-        expected = round(self._mean_tokens if self._mean_tokens is not None else characters / CHARACTERS_PER_TOKEN)
+        first = characters / CHARACTERS_PER_TOKEN * self._num_requests
+        expected = round(self._mean_tokens if self._mean_tokens is not None else first)
         async with self._outage.door():
-            lease = await self._limiter.take(expected, lease_s=self._limits.timeout_s + LEASE_SLACK_S)
+            lease = await self._limiter.take(
+                expected, lease_s=self._limits.timeout_s + LEASE_SLACK_S, num_requests=self._num_requests
+            )
             took: int | None = None
+            written = 0
             try:
                 if self._purse is not None and not self._purse.may_ask() and answer.attempts == 0:
                     took = 0
@@ -236,17 +253,17 @@ class Caller:
                     with self._purse.asking() if self._purse is not None else nullcontext():
                         async with deadline:
                             reply = await attempt()
-                    took = reply.tokens_in + reply.tokens_out
+                    took, written = reply.tokens_in + reply.tokens_out, _written(reply)
                     return reply
                 except TimeoutError:
                     if not deadline.expired():
                         raise  # The judge's own, not ours.
                     raise JudgeFailure("timeout", f"no verdict within {self._limits.timeout_s:g} s") from None
                 except JudgeFailure as failure:
-                    took = (failure.tokens_in + failure.tokens_out) or None
+                    took, written = (failure.tokens_in + failure.tokens_out) or None, failure.written
                     raise
             finally:
-                self._limiter.give_back(lease, took)
+                self._limiter.give_back(lease, took, more_requests=written)
                 if took:
                     self._mean_tokens = took if self._mean_tokens is None else 0.9 * self._mean_tokens + 0.1 * took
 
@@ -275,11 +292,16 @@ class _Answer(Generic[Reply]):
         self.tokens_in += took.tokens_in
         self.tokens_out += took.tokens_out
         self.cost += took.cost
-        self.written += 0 if isinstance(took, Places) else took.written
+        self.written += _written(took)
 
     def latency_of(self, reply: Reply | None) -> float:
         """What the judge says its last attempt took, else what we saw; nothing for an answer from the cache."""
         return (reply.latency_s if reply is not None and self.attempts else 0.0) or self.latency_s
+
+
+def _written(took: Verdict | Places | JudgeFailure) -> int:
+    """Requests beside those of the call itself, that wrote criteria."""
+    return 0 if isinstance(took, Places) else took.written
 
 
 def _has_value(reply: Verdict | Places) -> bool:

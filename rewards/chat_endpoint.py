@@ -32,7 +32,7 @@ class ChatEndpoint:
     """Implements `rewards.types.Completer`. Used from one event loop; closed by whoever made it.
 
     Raises:
-        UserError: the variable that is to hold the key is not set.
+        UserError: the variable that is to hold the key is not set, or holds what cannot be one.
     """
 
     def __init__(self, config: EndpointConfig):
@@ -179,5 +179,10 @@ def _api_key(config: EndpointConfig) -> str:
     if not key:
         raise UserError(
             f"endpoint {config.base_url}: environment variable {config.api_key_env} is not set; it is to hold the key"
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(
+            f"endpoint {config.base_url}: environment variable {config.api_key_env} holds no key that can be sent; "
+            "a key is printable ASCII on one line"
         )
     return key

@@ -31,7 +31,7 @@ class RateLimits(StrictModel):
     """What a judge's server allows; calls wait their turn, first come, first served."""
 
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
-    """Attempts, retries included."""
+    """Requests, retries and each of a judge's votes included."""
     tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
     """In and out together: estimated before a call, corrected by what the judge says it took."""
     scope: Literal["run", "cluster"] = "run"
@@ -50,7 +50,7 @@ class CallLimits(StrictModel):
     backoff_s: Annotated[float, Field(ge=0, le=600)] = 0.5
     """First wait between attempts; doubles each time, with seeded jitter."""
     down_after_s: Annotated[float, Field(gt=0, le=7 * 86400)] | None = 300.0
-    """A judge that replies to nobody is waited for this long, then the run stops. None: its calls go missing."""
+    """A judge that replies to nobody is asked for this long, then the run stops. None: its calls go missing."""
     limits: RateLimits = RateLimits()
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from rewards.strict import StrictModel
 
 OUR_KEYS = frozenset({"messages", "model", "temperature", "max_tokens", "max_completion_tokens", "seed", "stream", "n"})
 """Keys of a request that podium writes itself."""
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 class EndpointConfig(StrictModel):
@@ -48,6 +51,23 @@ class EndpointConfig(StrictModel):
     def has_price(self) -> bool:
         return self.price_per_million_in > 0 or self.price_per_million_out > 0
 
+    @field_validator("base_url")
+    @classmethod
+    def _can_be_asked(cls, url: str) -> str:
+        if not _has_host(url):
+            raise ValueError("there is no such host or port; write it like http://judge:8000/v1")
+        if "@" in urlsplit(url).netloc:
+            raise ValueError("keys stay out of recipes; name the variable that holds it in api_key_env")
+        return url
+
+    @field_validator("headers")
+    @classmethod
+    def _can_be_sent(cls, headers: Mapping[str, str]) -> Mapping[str, str]:
+        for name, value in headers.items():
+            if HEADER_NAME.fullmatch(name) is None or not (value.isascii() and value.isprintable()):
+                raise ValueError(f"{name!r}: a name is ASCII without spaces, a value printable ASCII on one line")
+        return headers
+
     @model_validator(mode="after")
     def _ours_stay_ours(self) -> Self:
         if taken := sorted(OUR_KEYS & set(self.body)):
@@ -55,3 +75,12 @@ class EndpointConfig(StrictModel):
         if "response_format" in self.body and self.structured != "none":
             raise ValueError("body.response_format: `structured` sends this key; leave one of the two out")
         return self
+
+
+def _has_host(url: str) -> bool:
+    """Whether it names a host that can be looked up, and a port."""
+    try:
+        parts = urlsplit(url)
+        return url.isprintable() and bool(parts.hostname and parts.hostname.encode("idna")) and parts.port != 0
+    except ValueError:
+        return False

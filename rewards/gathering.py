@@ -112,25 +112,27 @@ class Gatherer:
         group.timer.cancel()
         group.scoring = asyncio.create_task(self._finish(group))
         group.closed.set()
-        # Whoever lost the connection may still come back for a while.
-        group.scoring.add_done_callback(
-            lambda _: asyncio.get_running_loop().call_later(self._deadline_s, self._forget, group)
-        )
 
     def _forget(self, group: _Open) -> None:
         for one in group.ids:
             del self._known[one]
 
     async def _finish(self, group: _Open) -> GroupScore | None:
-        if len(group.texts) < 2:
-            return None
-        return await self._score(group.first.model_copy(update={"candidates": list(group.texts)}))
+        whole = group.first.model_copy(update={"candidates": list(group.texts)})
+        try:
+            score = await self._score(whole) if len(group.texts) > 1 else None
+        except BaseException:
+            self._forget(group)  # whoever comes back asks for another try
+            raise
+        # Whoever lost the connection may still come back for a while.
+        asyncio.get_running_loop().call_later(self._deadline_s, self._forget, group)
+        return score
 
 
 def _reward(score: GroupScore | None, slot: int) -> float | None:
     return None if score is None else score.rewards[slot]
 
 
-def group_key(prompt: Sequence[object] | str, group: str | None) -> str:
-    """Whose group an answer belongs to: what the trainer calls it, else its prompt."""
-    return f"group {group}" if group is not None else f"prompt {prompt!r}"
+def group_key(members: GroupOfTexts, group: str | None = None) -> str:
+    """Whose group answers belong to: they have prompt and fields in common, and what the trainer calls the group."""
+    return repr((members.model_dump_json(include={"prompt", "fields"}), group))

@@ -101,7 +101,7 @@ def create_app(served: Served, *, limits: ServeLimits = ServeLimits(), token: st
         _check_fields(members, served.needed_fields)
         if members.ids is not None and len(members.ids) != len(members.candidates):
             raise HTTPException(422, "ids: must be as many as the candidates")
-        key = group_key(members.model_dump_json(include={"prompt", "fields"}), members.group)
+        key = group_key(members, members.group)
         return JSONResponse(asdict(await gatherer.join(key, members, members.group_size, ids=members.ids)))
 
     some = Annotated[list[Text], Field(min_length=1, max_length=limits.max_group)]
@@ -114,12 +114,7 @@ def create_app(served: Served, *, limits: ServeLimits = ServeLimits(), token: st
     async def remote_reward(asked: RemoteRewardRequest, group_size: int) -> Response:
         """What OpenRLHF's `--reward.remote_url` asks: queries (prompt and answer in one), prompts and labels."""
         members = [one.members(served.needed_fields) for one in asked.split()]
-        gathered = await asyncio.gather(
-            *(
-                gatherer.join(group_key(one.model_dump_json(include={"prompt"}), None), one, group_size)
-                for one in members
-            )
-        )
+        gathered = await asyncio.gather(*(gatherer.join(group_key(one), one, group_size) for one in members))
         return JSONResponse(remote_reply(gathered))
 
     remote_reward.__annotations__["group_size"] = most

@@ -29,7 +29,7 @@ class GatherRequest(GroupOfTexts):
     candidates: Annotated[list[Text], Field(min_length=1, max_length=MAX_GROUP)]
     group_size: Annotated[int, Field(ge=2, le=MAX_GROUP), BeforeValidator(whole_number)]
     group: Text | None = None
-    """Whose group it is; default: all answers to the same prompt. Give it where one prompt has several groups."""
+    """A name that tells groups of one prompt apart; answers to other prompts, or with other fields, never share one."""
     ids: Annotated[list[Text], Field(max_length=MAX_GROUP)] | None = None
     """Of the answers, one each, so that a request that is sent again brings no second copy of them."""
 

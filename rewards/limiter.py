@@ -1,6 +1,6 @@
 """How many judge calls may be at work, and how many a minute; first come, first served.
 
-call --take(num_tokens)--> queue --pump--> Throttle: a place, a request, the tokens it is likely to take --> lease
+call --take(num_tokens)--> queue --pump--> Throttle: a place, its requests, the tokens it is likely to take --> lease
 call --give_back(lease, tokens it took)--> Throttle corrects its account --> pump
 
 A `Throttle` is pure arithmetic over a clock that is passed in. `LocalLimiter` queues calls of one event loop before it;
@@ -32,12 +32,18 @@ class Lease:
 class Limiter(Protocol):
     """Whoever makes a call takes a lease, waits for the judge, and gives the lease back, however the call ended."""
 
-    async def take(self, num_tokens: int, *, lease_s: float) -> Lease:
-        """Waits until a call of about so many tokens may start. A lease kept for `lease_s` is held to be lost."""
+    async def take(self, num_tokens: int, *, lease_s: float, num_requests: int = 1) -> Lease:
+        """Waits until a call of about so many tokens, that sends so many requests at once, may start.
+
+        A lease kept for `lease_s` is held to be lost.
+        """
         ...
 
-    def give_back(self, lease: Lease, num_tokens: int | None) -> None:
-        """The call has ended and took so many tokens; None: nobody knows, the estimate stands."""
+    def give_back(self, lease: Lease, num_tokens: int | None, *, more_requests: int = 0) -> None:
+        """The call has ended and took so many tokens; None: nobody knows, the estimate stands.
+
+        more_requests: sent beside those that the lease was for.
+        """
         ...
 
 
@@ -80,26 +86,28 @@ class Throttle:
         self._tokens = None if tokens_per_minute is None else Bucket(tokens_per_minute, now_s)
         self.at_work = 0
 
-    def wait_s(self, num_tokens: int, now_s: float) -> float | None:
-        """Seconds until a call of so many tokens may go; None: not before another one has ended."""
+    def wait_s(self, num_tokens: int, now_s: float, *, num_requests: int = 1) -> float | None:
+        """Seconds until a call of so many tokens and requests may go; None: not before another one has ended."""
         if self._places is not None and self.at_work >= self._places:
             return None
         waits = [0.0]
         if self._requests is not None:
-            waits.append(self._requests.wait_s(1.0, now_s))
+            waits.append(self._requests.wait_s(float(num_requests), now_s))
         if self._tokens is not None:
             waits.append(self._tokens.wait_s(float(num_tokens), now_s))
         return max(waits)
 
-    def enter(self, num_tokens: int) -> None:
+    def enter(self, num_tokens: int, *, num_requests: int = 1) -> None:
         self.at_work += 1
         if self._requests is not None:
-            self._requests.take(1.0)
+            self._requests.take(float(num_requests))
         if self._tokens is not None:
             self._tokens.take(float(num_tokens))
 
-    def leave(self, expected_tokens: int, num_tokens: int | None) -> None:
+    def leave(self, expected_tokens: int, num_tokens: int | None, *, more_requests: int = 0) -> None:
         self.at_work -= 1
+        if self._requests is not None:
+            self._requests.take(float(more_requests))
         if self._tokens is not None and num_tokens is not None:
             self._tokens.take(float(num_tokens - expected_tokens))
 
@@ -122,7 +130,7 @@ class LocalLimiter:
             tokens_per_minute=tokens_per_minute,
             now_s=clock(),
         )
-        self._queue: deque[tuple[asyncio.Future[Lease], int]] = deque()
+        self._queue: deque[tuple[asyncio.Future[Lease], int, int]] = deque()
         self._leases = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -131,9 +139,9 @@ class LocalLimiter:
         """Leases that are out."""
         return self._throttle.at_work
 
-    async def take(self, num_tokens: int, *, lease_s: float) -> Lease:
+    async def take(self, num_tokens: int, *, lease_s: float, num_requests: int = 1) -> Lease:
         turn: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
-        self._queue.append((turn, num_tokens))
+        self._queue.append((turn, num_tokens, num_requests))
         self._pump()
         try:
             return await turn
@@ -142,8 +150,8 @@ class LocalLimiter:
                 self.give_back(turn.result(), 0)
             raise
 
-    def give_back(self, lease: Lease, num_tokens: int | None) -> None:
-        self._throttle.leave(lease.num_tokens, num_tokens)
+    def give_back(self, lease: Lease, num_tokens: int | None, *, more_requests: int = 0) -> None:
+        self._throttle.leave(lease.num_tokens, num_tokens, more_requests=more_requests)
         self._pump()
 
     def _pump(self) -> None:
@@ -152,11 +160,11 @@ class LocalLimiter:
             self._timer.cancel()
             self._timer = None
         while self._queue:
-            turn, num_tokens = self._queue[0]
+            turn, num_tokens, num_requests = self._queue[0]
             if turn.done():  # cancelled while it waited
                 self._queue.popleft()
                 continue
-            wait_s = self._throttle.wait_s(num_tokens, self._clock())
+            wait_s = self._throttle.wait_s(num_tokens, self._clock(), num_requests=num_requests)
             if wait_s is None:
                 return
             if wait_s > 0.0:
@@ -164,5 +172,5 @@ class LocalLimiter:
                 return
             self._queue.popleft()
             self._leases += 1
-            self._throttle.enter(num_tokens)
+            self._throttle.enter(num_tokens, num_requests=num_requests)
             turn.set_result(Lease(self._leases, num_tokens))

@@ -33,14 +33,18 @@ class LimiterQueues:
         self._limiter(name, rates)
         return self._limiters[name][0]
 
-    async def take(self, ticket: int, name: str, rates: Rates, num_tokens: int, lease_s: float) -> None:
+    async def take(
+        self, ticket: int, name: str, rates: Rates, num_tokens: int, lease_s: float, num_requests: int = 1
+    ) -> None:
         """Waits for a lease, which goes by the number of its ticket.
 
         Raises:
             asyncio.CancelledError: the ticket was withdrawn.
         """
         limiter = self._limiter(name, rates)
-        turn = self._waiting[ticket] = asyncio.ensure_future(limiter.take(num_tokens, lease_s=lease_s))
+        turn = self._waiting[ticket] = asyncio.ensure_future(
+            limiter.take(num_tokens, lease_s=lease_s, num_requests=num_requests)
+        )
         if ticket in self._withdrawn:
             turn.cancel()
         try:
@@ -50,13 +54,13 @@ class LimiterQueues:
         timer = asyncio.get_running_loop().call_later(lease_s, self.give_back, ticket, None)
         self._leases[ticket] = limiter, lease, timer
 
-    def give_back(self, ticket: int, num_tokens: int | None) -> None:
+    def give_back(self, ticket: int, num_tokens: int | None, more_requests: int = 0) -> None:
         """A lease that is out no more is none."""
         if ticket not in self._leases:
             return
         limiter, lease, timer = self._leases.pop(ticket)
         timer.cancel()
-        limiter.give_back(lease, num_tokens)
+        limiter.give_back(lease, num_tokens, more_requests=more_requests)
 
     def withdraw(self, ticket: int) -> None:
         """Its caller does not wait for it any more, and will not use it."""

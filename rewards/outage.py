@@ -2,8 +2,10 @@
 
 up ----20 failed attempts in a row, whoever made them----> down: the door lets one attempt at a time through, after a
 up <---any reply-------------------------------------------      pause that grows; all other calls wait behind it
-down for `down_after_s` ---------------------------------> RunStopped
+asked in vain for `down_after_s` -------------------------> RunStopped
 
+That time begins when the judge is found down, and stands still while an attempt is due and nobody has one to make: a
+trainer that learns for an hour between two calls has learned nothing about its judge.
 This is the circuit breaker: closed is up, open is down, half-open is the one attempt.
 """
 
@@ -26,8 +28,8 @@ class Outage:
     """Counts the attempts since a judge's last reply. Failures that may pass count, a reply that cannot be read too.
 
     Args:
-        down_after_s: how long a judge may be down before the run stops; None: a call that failed for good is missing,
-            whatever the others did.
+        down_after_s: how long a judge that is down is asked before the run stops; None: a call that failed for good is
+            missing, whatever the others did.
     """
 
     def __init__(self, judge: str, down_after_s: float | None) -> None:
@@ -50,7 +52,9 @@ class Outage:
             return
         async with self._turn:
             if self.is_down:
-                await asyncio.sleep(max(0.0, self._next_s - time.monotonic()))
+                wait_s = self._next_s - time.monotonic()
+                self._since_s += max(0.0, -wait_s)  # so long nobody asked
+                await asyncio.sleep(max(0.0, wait_s))
                 yield  # with the turn: whoever else waits, waits for this attempt
                 return
         yield
@@ -67,17 +71,17 @@ class Outage:
         if not failure.retryable:
             self.replied()
             return
-        if self._failed == 0:
-            self._since_s = now_s
         self._failed += 1
-        down_s = now_s - self._since_s
         if not self.is_down or self._down_after_s is None:
             return
-        if down_s >= self._down_after_s:
-            raise RunStopped(
-                f"judge {self._judge} is down: no reply to {self._failed} attempts in {down_s:.0f} s "
-                f"(last: {failure}); bring it back and try again (a run goes on with --resume), or raise "
-                "rewards.calls.down_after_s"
-            )
+        if self._failed == IN_A_ROW:
+            self._since_s = now_s
+        down_s = now_s - self._since_s
         pause_s = max(MIN_PAUSE_S, PAUSE_SHARE * down_s, failure.retry_after_s or 0.0)
         self._next_s = now_s + min(MAX_PAUSE_S, pause_s)
+        if down_s >= self._down_after_s:
+            raise RunStopped(
+                f"judge {self._judge} is down: no reply to {self._failed} attempts in a row, in {down_s:.0f} s of "
+                f"asking (last: {failure}); bring it back and try again (a run goes on with --resume), or raise "
+                "rewards.calls.down_after_s"
+            )

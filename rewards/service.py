@@ -40,11 +40,13 @@ class _LimiterActor:
     async def rates(self, name: str, rates: Rates) -> Rates:
         return self._queues.rates(name, rates)
 
-    async def take(self, ticket: int, name: str, rates: Rates, num_tokens: int, lease_s: float) -> None:
-        await self._queues.take(ticket, name, rates, num_tokens, lease_s)
+    async def take(
+        self, ticket: int, name: str, rates: Rates, num_tokens: int, lease_s: float, num_requests: int
+    ) -> None:
+        await self._queues.take(ticket, name, rates, num_tokens, lease_s, num_requests)
 
-    async def give_back(self, ticket: int, num_tokens: int | None) -> None:
-        self._queues.give_back(ticket, num_tokens)
+    async def give_back(self, ticket: int, num_tokens: int | None, more_requests: int) -> None:
+        self._queues.give_back(ticket, num_tokens, more_requests)
 
     async def withdraw(self, ticket: int) -> None:
         self._queues.withdraw(ticket)
@@ -84,18 +86,18 @@ class ClusterLimiter:
             )
         return limiter
 
-    async def take(self, num_tokens: int, *, lease_s: float) -> Lease:
+    async def take(self, num_tokens: int, *, lease_s: float, num_requests: int = 1) -> Lease:
         # At random: a ticket must not be that of another run, nor one from before the actor was started again.
         ticket = secrets.randbits(62)
         try:
-            await self._ask("take", ticket, self._name, self._rates, num_tokens, lease_s)
+            await self._ask("take", ticket, self._name, self._rates, num_tokens, lease_s, num_requests)
         except asyncio.CancelledError:
             self._actor.withdraw.remote(ticket)
             raise
         return Lease(ticket, num_tokens)
 
-    def give_back(self, lease: Lease, num_tokens: int | None) -> None:
-        self._actor.give_back.remote(lease.id, num_tokens)
+    def give_back(self, lease: Lease, num_tokens: int | None, *, more_requests: int = 0) -> None:
+        self._actor.give_back.remote(lease.id, num_tokens, more_requests)
 
     async def at_work(self) -> int:
         return await self._ask("at_work", self._name)

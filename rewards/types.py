@@ -425,6 +425,19 @@ class Acquainted(Protocol):
 
 
 @runtime_checkable
+class Voting(Protocol):
+    """A judge that sends several requests at once for one call."""
+
+    @property
+    def requests_per_call(self) -> int: ...
+
+
+def requests_per_call(judge: object) -> int:
+    """Of a judge that does not say it: one."""
+    return judge.requests_per_call if isinstance(judge, Voting) else 1
+
+
+@runtime_checkable
 class ListJudge(Protocol):
     """Ranks several candidates in one call. Raises JudgeFailure when it has no ranking; retries nothing.
 

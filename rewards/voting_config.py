@@ -16,8 +16,8 @@ class VotingJudge(StrictModel):
 
     endpoint: EndpointConfig
     votes: Annotated[int, Field(ge=1, le=64)] = 1
-    """Replies to one question, with seeds of their own; those that fail are missing. They are asked for at once, and
-    their call holds one place of `calls.max_concurrency`."""
+    """Replies to one question, with seeds of their own; those that fail are missing. They are asked for at once: their
+    call holds one place of `calls.max_concurrency`, and each is a request of `calls.limits`."""
     merge_votes: Literal["mean", "majority"] = "mean"
     """mean: of the votes; for winners the share of votes, a probability. majority: the winner of most, hard."""
 

@@ -56,9 +56,10 @@ class TrlReward:
         completions: Sequence[str | Conversation],
         columns: Mapping[str, Sequence[Any]],
     ) -> list[float | None]:
-        slots: dict[str, list[int]] = {}
+        slots: dict[str, list[int]] = {}  # rows of the data set may share a prompt and differ in what is read of them
         for slot, prompt in enumerate(prompts):
-            slots.setdefault(repr(prompt), []).append(slot)
+            row = prompt, [str(columns[name][slot]) for name in self._fields]
+            slots.setdefault(repr(row), []).append(slot)
         client = RewardClient(self._url, token_env=self._token_env, timeout_s=self._timeout_s)
         rewards: list[float | None] = [None] * len(prompts)
 

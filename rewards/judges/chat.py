@@ -77,6 +77,7 @@ class Chat:
         self._list_template = list_template
         self._form = form
         self._criteria = criteria
+        self.requests_per_call = votes
         self._voters = Voters(completer, votes)
         self._majority = majority
         self._seed = seed

@@ -17,7 +17,18 @@ from rewards.judge_config import PanelJudge, Reputation
 from rewards.judges.places import places_of
 from rewards.reputation import Standing, learned, reputed_weights, standings_from_json, standings_to_json
 from rewards.together import all_or_none
-from rewards.types import Candidate, Judge, KnownAnswer, ListJudge, MatchLog, Places, Prompt, Verdict, VerdictKind
+from rewards.types import (
+    Candidate,
+    Judge,
+    KnownAnswer,
+    ListJudge,
+    MatchLog,
+    Places,
+    Prompt,
+    Verdict,
+    VerdictKind,
+    requests_per_call,
+)
 
 Said = TypeVar("Said", Verdict, Places)
 
@@ -29,6 +40,7 @@ class Member:
         self.name = name
         self.kind: VerdictKind = "hard" if judge.kind == "score" else judge.kind
         self.symmetric = judge.symmetric
+        self.requests_per_call = requests_per_call(judge)
         self.judge = judge
 
     async def compare(self, prompt: Prompt, first: Candidate, second: Candidate) -> Verdict:
@@ -80,6 +92,7 @@ class Panel:
         self.name = f"panel:{'+'.join(names)}"
         self.kind: VerdictKind = "probability" if any(seat.judge.kind == "probability" for seat in seats) else "hard"
         self.symmetric = all(seat.judge.symmetric for seat in seats)
+        self.requests_per_call = sum(requests_per_call(seat.judge) for seat in seats)
         self._seats = tuple(seats)
         self._reputation = reputation
         self._standings: dict[str, Standing] = {}

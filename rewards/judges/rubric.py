@@ -57,6 +57,7 @@ class RubricOf:
     ) -> None:
         self.name = f"rubric:{config.endpoint.model}"
         self.kind: VerdictKind = config.merged_kind(config.verdict)
+        self.requests_per_call = config.votes  # and one where criteria are written, which `Verdict.written` says
         self._config = config
         self._completer = completer
         self._prompts = prompts

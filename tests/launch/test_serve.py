@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from launch.serve import serve
+from launch.serve import _url, serve
 from recipes.reward import load_rewards
 from rewards.cache import JudgeCache
 from rewards.errors import UserError
@@ -130,9 +130,15 @@ def test_what_is_refused_before_anything_starts(tmp_path: Path, monkeypatch: pyt
     assert "is not set" in refused(path, token_env="TOKEN")
     monkeypatch.setenv("TOKEN", "sésame")
     assert "plain ASCII" in refused(path, token_env="TOKEN")
+    monkeypatch.setenv("TOKEN", "open sesame")
+    assert "--host a..b --port 0: cannot listen there (" in refused(path, host="a..b", token_env="TOKEN")
     assert "has no 'nobody'" in refused(recipe(tmp_path, "nobody"))
     gates = "  gates: [{kind: command, command: [no-such-tool]}]\n"
     assert "rewards.yaml: gate command: " in refused(recipe(tmp_path, "longer", gates))
+
+
+def test_an_address_is_a_url_also_in_ipv6() -> None:
+    assert (_url("127.0.0.1", 80), _url("::1", 80)) == ("http://127.0.0.1:80", "http://[::1]:80")
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:

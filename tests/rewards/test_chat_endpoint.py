@@ -242,10 +242,36 @@ def test_a_key_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         ChatEndpoint(EndpointConfig(base_url="http://x/v1", model="m", api_key_env="NO_SUCH_KEY"))
 
 
+@pytest.mark.parametrize("key", ["k\u00e9y", "two\nlines", "a\x01b"])
+def test_a_key_that_cannot_be_sent(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("JUDGE_KEY", key)
+    with pytest.raises(UserError, match=r"JUDGE_KEY .*ASCII") as caught:
+        ChatEndpoint(EndpointConfig(base_url="http://x/v1", model="m", api_key_env="JUDGE_KEY"))
+    assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "host", ["judge:8000", "1.2.3.4", "[::1]:9", "münchen.de", "judge_1", "judge.ns.svc.cluster.local."]
+)
+def test_hosts_that_can_be_asked(host: str) -> None:
+    assert EndpointConfig(base_url=f"http://{host}/v1", model="m").base_url == f"http://{host}/v1"
+
+
 @pytest.mark.parametrize(
     "keys",
     [
         {"base_url": "judge:8000"},
+        {"base_url": "http://a..b/v1"},
+        {"base_url": "http:///v1"},
+        {"base_url": "http://judge:99999/v1"},
+        {"base_url": "http://judge:port/v1"},
+        {"base_url": "http://[::1/v1"},
+        {"base_url": "http://jud\x01ge/v1"},
+        {"base_url": "http://me:secret@judge/v1"},
+        {"headers": {"x-team": "r\u00e9d"}},
+        {"headers": {"x-team": "red\nx-other: blue"}},
+        {"headers": {"t\u00e9am": "red"}},
+        {"headers": {"x team": "red"}},
         {"body": {"seed": 1}},
         {"body": {"response_format": {}}, "structured": "json_object"},
         {"control_tokens": ("x",)},

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from rewards.gathering import Gathered, Gatherer
+from rewards.errors import RunStopped
+from rewards.gathering import Gathered, Gatherer, group_key
 from rewards.texts import GroupOfTexts
 from rewards.types import GroupScore
 
@@ -75,6 +76,36 @@ async def test_a_bug_reaches_all_who_wait_and_giving_up_takes_nothing_from_the_o
     assert (await gatherer.join("q", texts("bb"), 2)).rewards == [2.0]
     with pytest.raises(asyncio.CancelledError):
         await gone
+
+
+def test_a_group_has_one_prompt_and_one_set_of_fields_whatever_it_is_called() -> None:
+    asked = GroupOfTexts(prompt="2+2?", candidates=["4", "5"], fields={"truth": "4"})
+    same = asked.model_copy(update={"candidates": ["six"], "id": "other"})
+    assert group_key(asked) == group_key(same)
+    assert group_key(asked, "a/0") == group_key(same, "a/0")
+    others = [asked.model_copy(update=change) for change in ({"prompt": "Capital of France?"}, {"fields": {}})]
+    keys = [group_key(one, name) for one in (asked, *others) for name in (None, "a/0", "a/1")]
+    assert len(set(keys)) == 9
+
+
+async def test_a_group_whose_scoring_failed_is_scored_when_its_answers_are_brought_again() -> None:
+    groups: list[list[str]] = []
+
+    async def score(group: GroupOfTexts) -> GroupScore:
+        groups.append(group.candidates)
+        if len(groups) == 1:
+            raise RunStopped("judge j is down")
+        return GroupScore([float(len(text)) for text in group.candidates])
+
+    gatherer = Gatherer(score, deadline_s=60.0)
+
+    async def bring(text: str) -> list[float | None]:
+        return (await gatherer.join("p", texts(text), 2, ids=[f"id of {text}"])).rewards
+
+    failed = await asyncio.gather(bring("a"), bring("bb"), return_exceptions=True)
+    assert [type(error) for error in failed] == [RunStopped] * 2
+    assert await asyncio.gather(bring("bb"), bring("a")) == [[2.0], [1.0]]
+    assert groups == [["a", "bb"], ["bb", "a"]]
 
 
 async def test_an_answer_that_is_asked_about_again_is_no_second_one() -> None:

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launch.chaos import Chaos
+from launch.chaos_judge import faulty
 from rewards.arena import Arena
+from rewards.calling import Caller
 from rewards.config import CallLimits
-from rewards.limiter import BURST_S, Bucket, LocalLimiter, Throttle
+from rewards.endpoint_config import EndpointConfig
+from rewards.judge_config import ChatJudge
+from rewards.judges import build_judge
+from rewards.judges.panel import Member, Panel, Seat
+from rewards.limiter import BURST_S, Bucket, Lease, LocalLimiter, Throttle
 from rewards.limiter_queues import LimiterQueues, Rates
+from rewards.types import Candidate, Judge, Prompt
+from tests.fakes.completers import FakeCompleter, longer_is_better
+from tests.rewards.rubrics.test_rubric_judge import judge_of, writes_then_compares
 from tests.rewards.test_arena import KEY, FakeJudge, add_all, config
 
 
@@ -60,6 +72,17 @@ def test_an_estimate_that_was_too_high_is_given_back_and_one_too_low_is_taken() 
     throttle.enter(0)
     throttle.leave(0, None)  # nobody knows what it took
     assert throttle.wait_s(100, 0.0) == pytest.approx(5.0)
+
+
+def test_a_lease_may_be_for_several_requests_and_for_more_than_was_known() -> None:
+    throttle = Throttle(requests_per_minute=60)  # one a second, five at once
+    throttle.enter(0, num_requests=4)
+    assert throttle.wait_s(0, 0.0, num_requests=4) == pytest.approx(3.0)
+    throttle.leave(0, 0, more_requests=2)
+    assert throttle.wait_s(0, 0.0, num_requests=4) == pytest.approx(5.0)
+    assert throttle.wait_s(0, 5.0, num_requests=4) == 0.0
+    throttle.enter(0, num_requests=64)  # more than fit in goes when it is full, and is made up for
+    assert throttle.wait_s(0, 5.0, num_requests=64) == pytest.approx(65.0)
 
 
 async def test_turns_come_in_order_and_places_are_bounded() -> None:
@@ -113,6 +136,64 @@ async def test_a_calls_latency_is_the_judges_and_not_the_queues() -> None:
     wall_s = time.perf_counter() - started_s
     assert len(calls) == 12
     assert sum(call.verdict.latency_s for call in calls) <= wall_s, "one at a time: no two can overlap"
+
+
+# --- requests of a call -------------------------------------------------------------------------------------------
+
+WARM = EndpointConfig(base_url="http://judge/v1", model="m", temperature=1.0)
+
+
+async def num_started(judge: Judge, completer: FakeCompleter, prompts: Sequence[Prompt]) -> int:
+    """Requests that are sent in the first moment of a rate of 120 a minute, 10 of them at once."""
+    limiter = LocalLimiter(10, requests_per_minute=120, clock=lambda: 0.0)
+    caller = Caller(judge, CallLimits(), limiter)
+    first, second = Candidate("0", "one"), Candidate("1", "three")
+
+    async def one_after_the_other() -> None:
+        for number, prompt in enumerate(prompts):
+            await caller.call(prompt, (first, second), (0, 1), seed=number)
+
+    calling = asyncio.create_task(one_after_the_other())
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    assert not calling.done()
+    calling.cancel()
+    await asyncio.wait({calling})
+    return len(completer.asked)
+
+
+@pytest.mark.parametrize(("votes", "sent"), [(1, 10), (4, 8), (64, 64)])
+@pytest.mark.parametrize("wrapped", ["alone", "in a panel", "behind faults"])
+async def test_every_vote_is_a_request(votes: int, sent: int, wrapped: str) -> None:
+    completer = FakeCompleter(longer_is_better)
+    judge = build_judge(ChatJudge(kind="chat", endpoint=WARM, votes=votes), completer=completer)
+    if wrapped == "in a panel":
+        judge = Panel([Seat(Member(judge, "one"))])
+    elif wrapped == "behind faults":
+        judge = faulty(judge, Chaos({}, 0))
+    assert await num_started(judge, completer, [Prompt("p", "Write.")] * 20) == sent
+
+
+async def test_so_is_the_one_that_writes_criteria() -> None:
+    judge, completer = judge_of(writes_then_compares, criteria_from="prompt")
+    assert await num_started(judge, completer, [Prompt(str(number), f"{number}") for number in range(20)]) == 10
+
+
+async def test_tokens_of_a_first_call_are_expected_for_every_vote() -> None:
+    completer = FakeCompleter(longer_is_better)
+    judge = build_judge(ChatJudge(kind="chat", endpoint=WARM, votes=8), completer=completer)
+    taken: list[int] = []
+
+    class Notes(LocalLimiter):
+        async def take(self, num_tokens: int, **keys: Any) -> Lease:
+            taken.append(num_tokens)
+            return await super().take(num_tokens, **keys)
+
+    shown = Candidate("0", "x" * 40), Candidate("1", "y" * 60)
+    caller = Caller(judge, CallLimits(), Notes())
+    for seed in range(2):
+        await caller.call(Prompt("p", ""), shown, (0, 1), seed=seed)
+    assert taken == [8 * 25, 8 * 12]  # a token for four characters, then what it took
 
 
 # --- queues by name, for callers that may die ---------------------------------------------------------------------

@@ -31,14 +31,53 @@ def test_a_row_of_failures_is_an_outage_and_one_reply_ends_it() -> None:
 def test_it_stops_the_run_after_its_time_with_one_line() -> None:
     outage = Outage("j", 60.0)
     for number in range(IN_A_ROW + 5):
-        outage.failed(DOWN, 10.0 + number)
+        outage.failed(DOWN, 11.0 - IN_A_ROW + number)  # the twentieth at 10 s
     outage.failed(DOWN, 69.9)
     with pytest.raises(
-        RunStopped, match=r"^judge j is down: no reply to 27 attempts in 60 s \(last: connection"
+        RunStopped, match=r"^judge j is down: no reply to 27 attempts in a row, in 60 s of asking \(last: connection"
     ) as stop:
         outage.failed(DOWN, 70.0)
     assert "\n" not in str(stop.value)
     assert "rewards.calls.down_after_s" in str(stop.value)
+
+
+def test_a_pause_between_the_failures_before_it_was_down_is_no_outage() -> None:
+    outage = Outage("j", 300.0)
+    for number in range(IN_A_ROW):
+        outage.failed(DOWN, 0.0 if number < 4 else 900.0)  # the last calls of a step, then the next step's first
+    assert outage.is_down
+    outage.failed(DOWN, 1199.0)
+    with pytest.raises(RunStopped, match="in 300 s of asking"):
+        outage.failed(DOWN, 1200.0)
+
+
+async def test_time_in_which_nobody_asks_a_judge_that_is_down_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 1000.0
+
+    async def wait(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+
+    async def fail(takes_s: float) -> None:
+        nonlocal now_s
+        async with outage.door():
+            now_s += takes_s
+        outage.failed(DOWN, now_s)
+
+    monkeypatch.setattr("rewards.outage.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("rewards.outage.asyncio.sleep", wait)
+    outage = Outage("j", 60.0)
+    for _ in range(IN_A_ROW):
+        await fail(1.0)
+    for _ in range(3):
+        now_s += 900.0  # learning: nobody asks, once the pause is over
+        await fail(18.0)
+    with pytest.raises(RunStopped, match=r"in [78][0-9] s of asking"):
+        await fail(6.0)
+    for _ in range(2):  # whoever asks later finds that out with one attempt
+        now_s += 900.0
+        with pytest.raises(RunStopped, match=r"in [78][0-9] s of asking"):
+            await fail(0.1)
 
 
 def test_a_bad_reply_is_a_reply() -> None:

@@ -46,6 +46,18 @@ class TestTrl:
             first, second = ranks.map(rank, [["a"], ["ccc", "bb"]])
         assert (first, second) == ([0.0], [1.0, 0.5])
 
+    def test_a_prompt_with_two_references_whose_groups_two_ranks_share(self) -> None:
+        with serving(served(needed_fields=("label",)), limits=LIMITS) as (address, _):
+
+            def rank(part: slice) -> list[float | None]:
+                texts = ["a", "bb", "ccc", "dddd", "ee", "f"][part]
+                labels = ["one", "one", "one", "two", "two", "two"][part]
+                reward = TrlReward(address, num_generations=3, fields=("label",))
+                return reward(prompts=["p"] * len(texts), completions=texts, label=labels)
+
+            with ThreadPoolExecutor(2) as ranks:
+                assert list(ranks.map(rank, [slice(0, 1), slice(1, 6)])) == [[0.0], [0.5, 1.0, 1.0, 0.5, 0.0]]
+
     def test_conversations_and_completions_that_are_not_scored(self, url: str) -> None:
         prompt = [{"role": "user", "content": "u"}]
         completions = [[{"role": "assistant", "content": text}] for text in ("x", "aa", "b")]
@@ -67,6 +79,18 @@ class TestVerl:
         scores = asyncio.run(all_of_them())
         assert [score["score"] for score in scores] == [0.0, 1.0, 0.5, 0.5, 1.0, 0.0]
         assert [score["podium_unscored"] for score in scores] == [0, 0, 0, 1, 0, 0]
+
+    def test_two_files_that_are_both_counted_from_0(self, url: str) -> None:
+        async def all_of_them() -> list[dict[str, float]]:
+            rows = [("bb", "q1"), ("c", "q2"), ("bbb", "q1"), ("dddd", "q2")]
+            return await asyncio.gather(
+                *(
+                    verl.compute_score("set", text, "truth", {"index": 0, "question": prompt}, url=url, group_size=2)
+                    for text, prompt in rows
+                )
+            )
+
+        assert [score["score"] for score in asyncio.run(all_of_them())] == [0.0, 0.0, 1.0, 1.0]
 
     def test_a_prompt_that_is_not_there_is_named(self, url: str) -> None:
         with pytest.raises(RewardServiceError, match="extra_info has no 'question'; it has: index"):
@@ -91,6 +115,13 @@ class TestOpenRlhf:
 
     def test_several_at_once_come_back_as_lists(self, url: str) -> None:
         assert self.ask(url, "User: q a", "User: q ccc", "User: q bb").json()["rewards"] == [0.0, 1.0, 0.5]
+
+    def test_a_prompt_with_two_labels_is_two_groups(self) -> None:
+        with serving(served(needed_fields=("label",)), limits=LIMITS) as (address, _):
+            texts = ["ccc", "dddd", "bb", "e", "a", "ff"]
+            labels: list[str | None] = ["one", "two", "one", "two", "one", "two"]
+            reply = self.ask(address, *(f"User: q {text}" for text in texts), labels=labels)
+            assert reply.json()["rewards"] == [1.0, 1.0, 0.5, 0.0, 0.0, 0.5]
 
     def test_a_token_in_the_address(self) -> None:
         with serving(served(), token="open sesame", limits=LIMITS) as (address, _):
