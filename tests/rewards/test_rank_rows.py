@@ -251,6 +251,7 @@ def test_other_groups_do_not_change_a_win_rate(rows: list[Row]) -> None:
         ({"group": ["g"]}, "group has 1 rows"),
         ({"aggregator": "winrate"}, "unknown aggregator: 'winrate'; did you mean 'win_rate'?"),
         ({"scale": [1]}, "did you mean 'scales'?"),
+        ({"scales": []}, "scales: Tuple should have at least 1 item"),
         ({"scales": [-1]}, "scales.0: Input should be greater than 0"),
         ({"judge": ["mary", "john"], "judge_weights": {"mry": 2.0}}, "did you mean 'mary'?"),
         ({"judge_weights": {"mary": 2.0}}, "there is none"),
