@@ -24,6 +24,9 @@ from rewards.verdict_rows import MAX_WEIGHT, Coded, VerdictRows, encode, first_f
 UNGROUPED = "ungrouped"
 """Name of the group of rows that have none."""
 
+MAX_ITEMS = 5_000
+"""Of a group: aggregators keep tables of item against item, the default one 1.7 GiB of them for 2,000 items."""
+
 _SAME = 1e-9
 """Scores closer than this, relative to 1 + |score|, are one score: sums in another order differ by less."""
 
@@ -81,8 +84,8 @@ def rank_rows(
         groups by name, in order of the names.
 
     Raises:
-        UserError: no rows, columns of unequal length, a bad row (it is named), a group that weighs too much, an
-            unknown aggregator, option or judge.
+        UserError: no rows, columns of unequal length, a bad row (it is named), a group that is too large or
+            weighs too much, an unknown aggregator, option or judge.
     """
     aggregator_config(aggregator, options)  # A misspelt option is told before a million rows are read.
     a_column, b_column = encode(a, b)
@@ -129,6 +132,10 @@ def rank_verdict_rows(
         check_name("judge in judge_weights", name, judges)
     groups = group_tables(rows, weights)
     for group in groups:
+        if len(group.items) > MAX_ITEMS:
+            raise UserError(
+                f"group {group.name}: has {len(group.items)} items; {MAX_ITEMS} at most are ranked together, split it"
+            )
         if (total := float(group.table.weight_V.sum())) > MAX_WEIGHT:
             raise UserError(f"group {group.name}: its rows weigh {total:g} in all; {MAX_WEIGHT:g} at most, divide them")
     fitted, _ = fitter.fit_tables([group.table for group in groups])

@@ -176,6 +176,13 @@ def test_the_heaviest_rows_give_finite_numbers(kind: str) -> None:
         assert np.isfinite(np.array(numbers, dtype=np.float64)).all()
 
 
+def test_a_group_of_too_many_items_is_named() -> None:
+    num_items = 60_000
+    names = [str(item) for item in range(num_items)]
+    with pytest.raises(UserError, match=r"^group ungrouped: has 60000 items; 5000 at most are ranked together"):
+        rank_rows(names, names[1:] + names[:1], np.ones(num_items), aggregator="win_rate")
+
+
 def test_a_group_that_weighs_too_much_is_named() -> None:
     rows: dict[str, Any] = {"a": ["x", "x"], "b": ["y", "y"], "score": [1, 0], "judge": ["mary", "mary"]}
     with pytest.raises(UserError, match=r"^group g: its rows weigh 1.5e\+10 in all; 1e\+10 at most"):
