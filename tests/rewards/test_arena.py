@@ -639,6 +639,36 @@ async def test_a_bug_of_the_judge_in_a_later_round_surfaces_and_nothing_is_left(
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
 
+@pytest.mark.parametrize("where", ["a later round", "the fit"])
+async def test_a_bug_after_the_groups_were_played_stops_those_that_came_since(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def compare(first: int, second: int) -> float:
+        nonlocal asked
+        asked += 1
+        if where == "a later round" and asked > 6:
+            raise ZeroDivisionError("a bug")
+        return float(first < second)
+
+    topology = Adaptive(kind="adaptive", calls_per_group=9, rounds=1)
+    arena = Arena(config(topology=topology), FakeJudge(compare, symmetric=True))
+    if where == "the fit":
+        monkeypatch.setattr(arena._aggregator, "fit", lambda logs, prior: 1 / 0)
+    await add_all(arena, 12)
+    scores = asyncio.create_task(arena.scores())
+    await asyncio.sleep(0)
+    await arena.open(GroupKey("since"), PROMPT, 2)
+    with pytest.raises(ZeroDivisionError):
+        await scores
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert arena.unfinished() == []
+    for key in (KEY, GroupKey("since")):
+        await arena.open(key, PROMPT, 2)  # Neither is open any more.
+    await arena.stop()
+
+
 def test_what_the_judge_has_not_settled_is_named() -> None:
     async def play() -> tuple[list[str], list[str]]:
         asked, answer = asyncio.Event(), asyncio.Event()
