@@ -334,7 +334,15 @@ class TestBugs:
 
     @pytest.mark.parametrize(
         ("kind", "value"),
-        [("hard", 0.7), ("probability", 1.2), ("probability", float("nan")), ("score", float("inf"))],
+        [
+            ("hard", 0.7),
+            ("probability", 1.2),
+            ("probability", float("nan")),
+            ("score", float("inf")),
+            ("score", float("nan")),
+            ("score", 1.1e100),
+            ("score", -1e160),
+        ],
     )
     async def test_impossible_numbers_are_refused(self, kind: VerdictKind, value: float) -> None:
         async def compare(first: int, second: int) -> float:
@@ -342,6 +350,16 @@ class TestBugs:
 
         with pytest.raises(UserError, match=f"judge fake: a {kind} verdict"):
             await score_one(Arena(config(), FakeJudge(compare, kind=kind)), 2)
+
+    async def test_the_units_of_scores_do_not_matter_up_to_the_largest(self) -> None:
+        async def rewards(unit: float) -> list[float | None]:
+            async def compare(first: int, second: int) -> float:
+                return unit * (second - first) / 3.0
+
+            return (await score_one(Arena(config(), FakeJudge(compare, kind="score")), 4)).rewards
+
+        assert await rewards(1e100) == pytest.approx(await rewards(1.0))
+        assert (await rewards(1.0))[0] == pytest.approx(3 / math.sqrt(5))  # (3, 1, -1, -3) / 2 by their RMS
 
     async def test_cancelling_scores_leaves_nothing_running(self) -> None:
         async def compare(first: int, second: int) -> float:
