@@ -223,7 +223,9 @@ def evaluate(
 
 @app.command()
 def simulate(
-    group_sizes: Annotated[str, typer.Option("--group-size", help="Rollouts a group, e.g. 8,16.")] = "8",
+    group_sizes: Annotated[
+        str | None, typer.Option("--group-size", help="Rollouts a group, e.g. 8,16. Default: 8, or the recipe's.")
+    ] = None,
     equal_shares: Annotated[
         str, typer.Option("--equal-share", help="Share of groups without any difference, e.g. 0.5,0.8.")
     ] = "0.5",
@@ -251,7 +253,12 @@ def simulate(
     from rewards.simulation_grid import Scene
 
     check_name("--orders", orders, ("first", "random", "both"))
-    sizes = simulation.numbers("--group-size", group_sizes, int, 2, 256)
+    if overrides and recipe is None:
+        raise UserError("podium simulate: --set changes a recipe's keys; name one with --recipe")
+    if group_sizes is not None and recipe is not None:
+        raise UserError("--group-size: the recipe says it; use --set rollouts.group_size=N")
+    _check_out(plot, option="--plot")
+    sizes = simulation.numbers("--group-size", "8" if group_sizes is None else group_sizes, int, 2, 256)
     chosen_topologies = simulation.pick_topologies(topologies or ())
     chosen_aggregators = simulation.pick_aggregators(aggregators or ())
     if recipe is not None:
@@ -510,16 +517,16 @@ def _ended_by_a_signal(advice: str) -> Iterator[None]:
         raise typer.Exit(128 + signal.SIGTERM) from None
 
 
-def _check_out(out: Path | None) -> None:
-    """Before any call is paid for: whether -o can be written."""
+def _check_out(out: Path | None, option: str = "-o") -> None:
+    """Before any call is paid for: whether the option's file can be written."""
     if out is None:
         return
     if not out.parent.is_dir():
-        raise UserError(f"-o {out}: there is no folder {out.parent}; name another file")
+        raise UserError(f"{option} {out}: there is no folder {out.parent}; name another file")
     if out.is_dir():
-        raise UserError(f"-o {out}: is a folder; name a file in it")
+        raise UserError(f"{option} {out}: is a folder; name a file in it")
     if not os.access(out.parent, os.W_OK):
-        raise UserError(f"-o {out}: {out.parent} cannot be written; name another file")
+        raise UserError(f"{option} {out}: {out.parent} cannot be written; name another file")
 
 
 def _write_json(value: Any, path: Path) -> None:

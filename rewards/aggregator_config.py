@@ -8,6 +8,8 @@ from pydantic import Field
 
 from rewards.strict import StrictModel
 
+Scale = Annotated[float, Field(gt=0, le=100)]
+
 
 class _Aggregator(StrictModel):
     judge_weights: dict[str, Annotated[float, Field(ge=0, le=1000)]] = Field(default_factory=dict)
@@ -100,7 +102,7 @@ class EmpiricalBayes(_Aggregator):
     """Posterior win probabilities under a prior whose scale is learned from the batch (ours)."""
 
     kind: Literal["empirical_bayes"] = "empirical_bayes"
-    scales: tuple[Annotated[float, Field(gt=0, le=100)], ...] = (0.05, 0.3, 0.7, 1.2, 2.0, 3.0)
+    scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = (0.05, 0.3, 0.7, 1.2, 2.0, 3.0)
     """Grid of prior standard deviations of a group's strengths."""
     prior_decay: Annotated[float, Field(ge=0, le=1)] = 0.9
     """How much of the mixture weights' evidence is carried from one step to the next."""

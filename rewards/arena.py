@@ -166,19 +166,23 @@ class Arena:
         """Waits for the groups that are open now, aggregates them as one batch and forgets them.
 
         Raises:
-            Exception: whatever a judge raised that is not a JudgeFailure; all tournaments are cancelled.
+            Exception: whatever a judge raised that is not a JudgeFailure, in whatever round; all tournaments are
+                cancelled, those of groups that were opened since as well.
         """
-        keys = sorted(self._tasks)
-        if not keys:
-            return {}
         try:
-            waited = [*(self._tasks[key] for key in keys), *(self._tests[key] for key in keys if key in self._tests)]
-            done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
+            return await self._scores()
         except BaseException:
             await self.stop()
             raise
+
+    async def _scores(self) -> dict[GroupKey, GroupScore]:
+        keys = sorted(self._tasks)
+        if not keys:
+            return {}
+        waited = [*(self._tasks[key] for key in keys), *(self._tests[key] for key in keys if key in self._tests)]
+        done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
         tournaments = [self._tournaments[key] for key in keys]
         for key in keys:
             del self._tasks[key]

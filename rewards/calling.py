@@ -8,7 +8,6 @@ call --cache: known?--> that verdict, at no cost
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
@@ -44,6 +43,8 @@ MAX_WAIT_S = 300.0
 MAX_DOUBLINGS = 16
 CHARACTERS_PER_TOKEN = 4.0
 """For the first calls, before the judge has said what they take."""
+MAX_SCORE = 1e100
+"""Of a `score` verdict, whatever its units: squares of larger ones overflow."""
 LEASE_SLACK_S = 30.0
 """A place is held to be lost when its call should have ended so long ago."""
 
@@ -313,7 +314,7 @@ def check_value(value: float, kind: VerdictKind, judge: str) -> None:
     allowed = {
         "hard": (value in (0.0, 0.5, 1.0), "1, 0.5 or 0"),
         "probability": (0.0 <= value <= 1.0, "a number in [0, 1]"),
-        "score": (math.isfinite(value), "a finite number"),
+        "score": (abs(value) <= MAX_SCORE, f"a number from -{MAX_SCORE:g} to {MAX_SCORE:g}"),
     }
     fits, rule = allowed[kind]
     if not fits:

@@ -55,8 +55,8 @@ def rank_group(
         aggregator: a kind of `rewards/aggregator_config.py`: "empirical_bayes", "win_rate", ...
         orders: "both" asks (i, j) and (j, i); "random" one of them by lot; "first" the lower index first;
             "both_if_close" the second one only where the first verdict is near a tie (within `close_margin`).
-        verdict: what the number means: "probability"; "hard" (1, 0.5 or 0); "score" (any finite number, > 0 if i is
-            better, never read as a probability).
+        verdict: what the number means: "probability"; "hard" (1, 0.5 or 0); "score" (in any unit, up to 1e100,
+            > 0 if i is better, never read as a probability).
         seed: of brackets and lots.
         options: fields of the topology (`seeding`), of the aggregator (`scales`, `prior_decay`) and of the calls
             (`max_concurrency`, `timeout_s`, `max_attempts`, `backoff_s`, `down_after_s`); `min_verdicts`;

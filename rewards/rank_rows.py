@@ -19,10 +19,13 @@ from rewards.aggregators import build_aggregator
 from rewards.aggregators.base import TableAggregator
 from rewards.errors import UserError
 from rewards.types import Strengths
-from rewards.verdict_rows import Coded, VerdictRows, encode, first_fault, group_tables
+from rewards.verdict_rows import MAX_WEIGHT, Coded, VerdictRows, encode, first_fault, group_tables
 
 UNGROUPED = "ungrouped"
 """Name of the group of rows that have none."""
+
+MAX_ITEMS = 5_000
+"""Of a group: aggregators keep tables of item against item, the default one 1.7 GiB of them for 2,000 items."""
 
 _SAME = 1e-9
 """Scores closer than this, relative to 1 + |score|, are one score: sums in another order differ by less."""
@@ -71,7 +74,7 @@ def rank_rows(
         a, b: the two items of a row, different.
         score: of `a`, in [0, 1]: 1 won, 0.5 tied, 0 lost, or the probability that it wins. If all rows are 0, 0.5 or 1
             they are read as hard verdicts, else as probabilities.
-        weight: what a row counts, in plain verdicts, >= 0; default 1.
+        weight: what a row counts, in plain verdicts; default 1, and 1e10 at most for all rows of a group.
         group: who is ranked together; rows without one (None) are the group "ungrouped".
         judge: who said it; needed where `judge_weights` names judges.
         aggregator: any kind of `rewards.aggregator` in a recipe.
@@ -81,7 +84,8 @@ def rank_rows(
         groups by name, in order of the names.
 
     Raises:
-        UserError: no rows, columns of unequal length, a bad row (it is named), an unknown aggregator, option or judge.
+        UserError: no rows, columns of unequal length, a bad row (it is named), a group that is too large or
+            weighs too much, an unknown aggregator, option or judge.
     """
     aggregator_config(aggregator, options)  # A misspelt option is told before a million rows are read.
     a_column, b_column = encode(a, b)
@@ -127,6 +131,13 @@ def rank_verdict_rows(
     for name in weights:
         check_name("judge in judge_weights", name, judges)
     groups = group_tables(rows, weights)
+    for group in groups:
+        if len(group.items) > MAX_ITEMS:
+            raise UserError(
+                f"group {group.name}: has {len(group.items)} items; {MAX_ITEMS} at most are ranked together, split it"
+            )
+        if (total := float(group.table.weight_V.sum())) > MAX_WEIGHT:
+            raise UserError(f"group {group.name}: its rows weigh {total:g} in all; {MAX_WEIGHT:g} at most, divide them")
     fitted, _ = fitter.fit_tables([group.table for group in groups])
     return {
         group.name: RankedGroup(

@@ -98,7 +98,8 @@ class Adaptive(StrictModel):
 
     kind: Literal["adaptive"]
     calls_per_group: Annotated[int, Field(ge=1, le=1_000_000)] = 30
-    """Judge calls a group on average, the opening's included; groups hand calls to each other."""
+    """Judge calls a group on average; groups hand calls to each other. The opening's are included, and are made even
+    where they are more (ceil(N/2) matches a group)."""
     rounds: Annotated[int, Field(ge=1, le=1000)] = 10
     """Serial rounds after the opening; more of them choose better and take longer."""
 

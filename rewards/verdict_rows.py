@@ -13,6 +13,9 @@ import numpy as np
 from rewards.aggregators.votes import FloatArray, IntArray, VerdictTable
 from rewards.types import VerdictKind
 
+MAX_WEIGHT = 1e10
+"""Of all rows of a group together, in plain verdicts: beyond it sums round away what a wide prior says."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coded:
@@ -27,7 +30,7 @@ class Coded:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VerdictRows:
-    """Verdicts as columns. a and b share one list of names; score_R: of `a`, in [0, 1]; weight_R >= 0."""
+    """Verdicts as columns. a and b share one list of names; score_R: of `a`, in [0, 1]; weight_R: 0 to `MAX_WEIGHT`."""
 
     a: Coded
     b: Coded
@@ -70,10 +73,10 @@ def encode(*columns: Sequence[str]) -> list[Coded]:
 
 
 def first_fault(rows: VerdictRows) -> RowFault | None:
-    """The first row that is no verdict: a score outside [0, 1] or NaN, a negative weight, an item against itself."""
+    """The first row that is no verdict: score or weight is out of range or NaN, or an item meets itself."""
     score_R, weight_R = rows.score_R, rows.weight_R
     bad_score_R = ~((score_R >= 0.0) & (score_R <= 1.0))
-    bad_weight_R = ~((weight_R >= 0.0) & np.isfinite(weight_R))
+    bad_weight_R = ~((weight_R >= 0.0) & (weight_R <= MAX_WEIGHT))
     itself_R = rows.a.codes_R == rows.b.codes_R
     bad_R = bad_score_R | bad_weight_R | itself_R
     if not bad_R.any():
@@ -82,7 +85,7 @@ def first_fault(rows: VerdictRows) -> RowFault | None:
     if bad_score_R[row]:
         return RowFault(row, "score", f"{score_R[row]:g}", "must be a number in [0, 1]: 1 if a won, 0.5 for a tie, 0")
     if bad_weight_R[row]:
-        return RowFault(row, "weight", f"{weight_R[row]:g}", "must be a finite number >= 0")
+        return RowFault(row, "weight", f"{weight_R[row]:g}", f"must be a number from 0 to {MAX_WEIGHT:g}")
     return RowFault(row, "b", repr(rows.b.names[rows.b.codes_R[row]]), "must be another item than a")
 
 

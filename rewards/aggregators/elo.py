@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from rewards.aggregator_config import Elo
 from rewards.aggregators.group import GroupAggregator, GroupVotes, Reading, mean_over_scored
+from rewards.aggregators.laplace import sigmoid
 from rewards.aggregators.votes import FloatArray, IntArray, RankedSlate
 
-_SCALE = 400.0
-"""Points for odds of ten to one."""
+_SCALE = 400.0 / math.log(10.0)
+"""Points of a logit: 400 for odds of ten to one."""
 
 
 class EloAggregator(GroupAggregator):
@@ -35,7 +38,7 @@ class EloAggregator(GroupAggregator):
             [_play(votes.num_candidates, self._k, first_L[o], second_L[o], wins_L[o], weight_L[o]) for o in orders],
             axis=0,
         )
-        expected_NN = 1.0 / (1.0 + 10.0 ** ((ratings_N[None, :] - ratings_N[:, None]) / _SCALE))
+        expected_NN = sigmoid((ratings_N[:, None] - ratings_N[None, :]) / _SCALE)
         return Reading(mean_over_scored(expected_NN, votes.scored_N), strengths_N=ratings_N)
 
 
@@ -45,7 +48,7 @@ def _play(
     ratings = [1000.0] * num_candidates
     rows = zip(first_L.tolist(), second_L.tolist(), wins_L.tolist(), weight_L.tolist(), strict=True)
     for first, second, won, weight in rows:
-        expected = 1.0 / (1.0 + 10.0 ** ((ratings[second] - ratings[first]) / _SCALE))
+        expected = 0.5 + 0.5 * math.tanh((ratings[first] - ratings[second]) / (2.0 * _SCALE))  # as `sigmoid`
         gain = k * weight * (won - expected)
         ratings[first] += gain
         ratings[second] -= gain

@@ -38,5 +38,8 @@ def maximise(
                 break
             step_M = step_M / 2.0
             proposed = value(x_M + step_M)
-        x_M, best = x_M + step_M, proposed
+        x_M = x_M + step_M
+        if proposed <= best:
+            return x_M, information_MM  # A step uphill must raise the value: rounding hides what is left of the way.
+        best = proposed
     raise ArithmeticError(f"no maximum within {_MAX_STEPS} Newton steps")

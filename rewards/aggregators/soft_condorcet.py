@@ -58,7 +58,9 @@ def minimise(wins_NN: FloatArray, temperature: float, prior_sd: float) -> FloatA
         curve_NN = slope_NN * (1.0 - 2.0 * p_NN) / temperature
         curve_NN = curve_NN + curve_NN.T
         hessian_NN = np.diag(curve_NN.sum(1) + penalty) - curve_NN
-        lift = max(0.0, penalty / 2.0 - float(np.linalg.eigvalsh(hessian_NN)[0]))
+        curves_N = np.linalg.eigvalsh(hessian_NN)
+        least = max(penalty / 2.0, 1e-12 * float(curves_N[-1]))  # less is lost in rounding
+        lift = max(0.0, least - float(curves_N[0]))
         # Rounded, so that where two directions are level the order of the additions does not choose one.
         return gradient_N.round(11), hessian_NN + lift * np.eye(n)
 

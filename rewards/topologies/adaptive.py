@@ -28,15 +28,16 @@ CHUNK_GROUPS = 64
 
 
 class AdaptiveTopology:
-    """At most `calls_per_group` times the number of groups calls, in `rounds` rounds after the opening.
+    """At most `calls_per_group` times the number of groups calls, or the opening's where those are more, in `rounds`
+    rounds after the opening.
 
     Of two plans the one is better that leaves less posterior variance in the rewards of the whole batch, under the
     model of empirical Bayes with its default prior; matches of one round are chosen jointly. A pair plays once: a
     missing verdict is a gap, and the pair is not asked again. `probability` verdicts count as fractions of a vote,
     `score` verdicts by their sign. A group may get all N(N-1)/2 matches or none beyond its opening.
 
-    Calls of the opening count. What is left is spread over the rounds left, so a batch whose budget is small has fewer
-    matches a round, never more rounds.
+    Calls of the opening count, but only `rewards.budget` cuts it short. What is left is spread over the rounds left, so
+    a batch whose budget is small has fewer matches a round, never more rounds.
     """
 
     def __init__(self, calls_per_group: int = 30, rounds: int = 10, scales: Sequence[float] = ()) -> None:
@@ -49,7 +50,7 @@ class AdaptiveTopology:
         return unplayed(_opening(state), state.results)
 
     def max_matches(self, num_candidates: int) -> int:
-        """A bound for one group; that for the batch is `calls_per_group` times the number of groups."""
+        """A bound for one group; for the batch see the class."""
         return num_candidates * (num_candidates - 1) // 2
 
     def next_round(

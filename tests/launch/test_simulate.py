@@ -40,8 +40,15 @@ def test_the_plot_is_one_file_with_everything_in_it(tmp_path: Path) -> None:
     text = path.read_text()
     assert "round_robin" in text
     assert len(text) > 1_000_000  # plotly's own code is inside
-    done = simulate(*FAST, "--aggregator", "win_rate", "--plot", str(tmp_path / "no" / "plot.html"))
+
+
+def test_where_the_plot_goes_is_looked_at_before_anything_is_played(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launch.simulate.simulate", lambda *_: pytest.fail("has played"))
+    done = simulate("--plot", str(tmp_path / "no" / "plot.html"))
     assert isinstance(done.exception, UserError)
+    assert str(done.exception).startswith(f"--plot {tmp_path}/no/plot.html: there is no folder {tmp_path}/no")
 
 
 def test_a_recipe_brings_its_own_way_and_group_size() -> None:
@@ -67,6 +74,11 @@ def test_a_recipe_brings_its_own_way_and_group_size() -> None:
         (["--group-size", "8,x"], "--group-size 8,x: 'x' is no int"),
         (["--group-size", "1"], "1 is not between 2 and 256"),
         (["--equal-share", "1.5"], "1.5 is not between 0 and 1"),
+        (["--set", "seed=1"], "--set changes a recipe's keys; name one with --recipe"),
+        (
+            ["--recipe", "any.yaml", "--group-size", "32"],
+            "--group-size: the recipe says it; use --set rollouts.group_size=N",
+        ),
     ],
 )
 def test_bad_options_are_one_clear_line_and_exit_2(arguments: list[str], message: str) -> None:

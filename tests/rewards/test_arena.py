@@ -334,7 +334,15 @@ class TestBugs:
 
     @pytest.mark.parametrize(
         ("kind", "value"),
-        [("hard", 0.7), ("probability", 1.2), ("probability", float("nan")), ("score", float("inf"))],
+        [
+            ("hard", 0.7),
+            ("probability", 1.2),
+            ("probability", float("nan")),
+            ("score", float("inf")),
+            ("score", float("nan")),
+            ("score", 1.1e100),
+            ("score", -1e160),
+        ],
     )
     async def test_impossible_numbers_are_refused(self, kind: VerdictKind, value: float) -> None:
         async def compare(first: int, second: int) -> float:
@@ -342,6 +350,16 @@ class TestBugs:
 
         with pytest.raises(UserError, match=f"judge fake: a {kind} verdict"):
             await score_one(Arena(config(), FakeJudge(compare, kind=kind)), 2)
+
+    async def test_the_units_of_scores_do_not_matter_up_to_the_largest(self) -> None:
+        async def rewards(unit: float) -> list[float | None]:
+            async def compare(first: int, second: int) -> float:
+                return unit * (second - first) / 3.0
+
+            return (await score_one(Arena(config(), FakeJudge(compare, kind="score")), 4)).rewards
+
+        assert await rewards(1e100) == pytest.approx(await rewards(1.0))
+        assert (await rewards(1.0))[0] == pytest.approx(3 / math.sqrt(5))  # (3, 1, -1, -3) / 2 by their RMS
 
     async def test_cancelling_scores_leaves_nothing_running(self) -> None:
         async def compare(first: int, second: int) -> float:
@@ -637,6 +655,36 @@ async def test_a_bug_of_the_judge_in_a_later_round_surfaces_and_nothing_is_left(
         await arena.scores()
     await arena.stop()
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+
+@pytest.mark.parametrize("where", ["a later round", "the fit"])
+async def test_a_bug_after_the_groups_were_played_stops_those_that_came_since(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def compare(first: int, second: int) -> float:
+        nonlocal asked
+        asked += 1
+        if where == "a later round" and asked > 6:
+            raise ZeroDivisionError("a bug")
+        return float(first < second)
+
+    topology = Adaptive(kind="adaptive", calls_per_group=9, rounds=1)
+    arena = Arena(config(topology=topology), FakeJudge(compare, symmetric=True))
+    if where == "the fit":
+        monkeypatch.setattr(arena._aggregator, "fit", lambda logs, prior: 1 / 0)
+    await add_all(arena, 12)
+    scores = asyncio.create_task(arena.scores())
+    await asyncio.sleep(0)
+    await arena.open(GroupKey("since"), PROMPT, 2)
+    with pytest.raises(ZeroDivisionError):
+        await scores
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert arena.unfinished() == []
+    for key in (KEY, GroupKey("since")):
+        await arena.open(key, PROMPT, 2)  # Neither is open any more.
+    await arena.stop()
 
 
 def test_what_the_judge_has_not_settled_is_named() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import random
 from collections import defaultdict
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,9 +21,12 @@ from rewards.errors import UserError
 from rewards.rank_rows import UNGROUPED, RankedGroup, rank_rows
 from rewards.strict import config_kinds
 from rewards.types import Call, Match, MatchLog, Pairing, Verdict
-from rewards.verdict_rows import VerdictRows, encode, group_tables
+from rewards.verdict_rows import MAX_WEIGHT, VerdictRows, encode, group_tables
 
 property_test = settings(max_examples=40)
+
+WEIGHED = {name: kind for name, kind in config_kinds(AggregatorConfig).items() if "judge_weights" in kind.model_fields}
+"""Kinds that weigh verdicts."""
 
 Row = tuple[str, str, float, float, str, str]
 """a, b, score, weight, group, judge."""
@@ -152,6 +156,41 @@ def test_every_kind_finds_a_clear_order(kind: str) -> None:
     assert [item.rank for item in group.items] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("kind", WEIGHED)
+def test_the_heaviest_rows_give_finite_numbers(kind: str) -> None:
+    extremes = {"k": 1000.0, "prior_sd": 100.0, "temperature": 1e-6, "judge_weights": {"mary": 1000.0}}
+    most = {key: value for key, value in extremes.items() if key in WEIGHED[kind].model_fields}
+    rng = np.random.default_rng(0)
+    pairs = [(x, y) for x in "abcde" for y in "abcde" if x < y]
+    columns = {
+        "one way": ("a", "b", [1.0]),
+        "chain": ("abc", "bcd", [1.0] * 3),
+        "noise": ([x for x, _ in pairs], [y for _, y in pairs], rng.integers(3, size=len(pairs)) / 2.0),
+    }
+    for (name, (a, b, score)), options, total in product(columns.items(), ({}, most), (1e2, 1e5, 1e7, MAX_WEIGHT)):
+        weight = total / len(a) / options.get("judge_weights", {"mary": 1.0})["mary"]
+        weights, judges = [weight] * len(a), ["mary"] * len(a)
+        items = rank_rows(a, b, score, weight=weights, judge=judges, aggregator=kind, **options)[UNGROUPED].items
+        assert name == "noise" or "".join(item.item for item in items) == "abcd"[: len(items)]
+        numbers = [(item.score, item.reward, item.rank, item.stderr or 0.0) for item in items]
+        assert np.isfinite(np.array(numbers, dtype=np.float64)).all()
+
+
+def test_a_group_of_too_many_items_is_named() -> None:
+    num_items = 60_000
+    names = [str(item) for item in range(num_items)]
+    with pytest.raises(UserError, match=r"^group ungrouped: has 60000 items; 5000 at most are ranked together"):
+        rank_rows(names, names[1:] + names[:1], np.ones(num_items), aggregator="win_rate")
+
+
+def test_a_group_that_weighs_too_much_is_named() -> None:
+    rows: dict[str, Any] = {"a": ["x", "x"], "b": ["y", "y"], "score": [1, 0], "judge": ["mary", "mary"]}
+    with pytest.raises(UserError, match=r"^group g: its rows weigh 1.5e\+10 in all; 1e\+10 at most"):
+        rank_rows(**rows, group=["g", "g"], weight=[1e10, 5e9])
+    with pytest.raises(UserError, match=r"^group ungrouped: its rows weigh 2e\+12"):
+        rank_rows(**rows, weight=[1e9, 1e9], judge_weights={"mary": 1000.0})
+
+
 @pytest.mark.parametrize("kind", ORDER_FREE)
 @property_test
 @given(rows=row_lists())
@@ -211,13 +250,15 @@ def test_other_groups_do_not_change_a_win_rate(rows: list[Row]) -> None:
         ({"score": [1, 1.5]}, "row 1: score: 1.5; must be a number in [0, 1]"),
         ({"score": [float("nan"), 1]}, "row 0: score: nan"),
         ({"score": [1, None]}, "row 1: score: nan"),
-        ({"weight": [1, -1]}, "row 1: weight: -1; must be a finite number >= 0"),
+        ({"weight": [1, -1]}, "row 1: weight: -1; must be a number from 0 to 1e+10"),
         ({"weight": [1, float("inf")]}, "row 1: weight: inf"),
+        ({"weight": [1, 1.1e10]}, "row 1: weight: 1.1e+10; must be a number from 0 to 1e+10"),
         ({"b": ["y", "y"]}, "row 1: b: 'y'; must be another item than a"),
         ({"score": [1]}, "score has 1 rows and a has 2"),
         ({"group": ["g"]}, "group has 1 rows"),
         ({"aggregator": "winrate"}, "unknown aggregator: 'winrate'; did you mean 'win_rate'?"),
         ({"scale": [1]}, "did you mean 'scales'?"),
+        ({"scales": []}, "scales: Tuple should have at least 1 item"),
         ({"scales": [-1]}, "scales.0: Input should be greater than 0"),
         ({"judge": ["mary", "john"], "judge_weights": {"mry": 2.0}}, "did you mean 'mary'?"),
         ({"judge_weights": {"mary": 2.0}}, "there is none"),

@@ -80,6 +80,13 @@ def test_the_budget_is_spent_to_the_last_call_and_never_passed() -> None:
         assert spent > min(10 * calls_per_group, everything) - (2 if both_orders else 1)
 
 
+def test_a_budget_below_the_opening_buys_the_opening() -> None:
+    rng = np.random.default_rng(0)
+    strengths = mixed_strengths(4, 16, equal_share=0.5, scale=2.0, rng=rng)
+    logs = play_batch(AdaptiveTopology(1), SimulatedJudge(), strengths, rng, orders="random")
+    assert [len(one.matches) for one in logs] == [8] * 4
+
+
 def test_a_limit_from_outside_is_kept_and_nothing_left_means_nothing_planned() -> None:
     batch = [(6, opening(6))] * 4
     assert sum(map(len, plan(AdaptiveTopology(30, rounds=1), batch, calls_left=7))) == 7
