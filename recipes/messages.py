@@ -104,7 +104,7 @@ _RULES = {
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
-    "too_short": "must have at least {min_length} items",
+    "too_short": "must have {min_length} or more items",
     "too_long": "must have at most {max_length} items",
 }
 
