@@ -298,6 +298,22 @@ class TestSeats:
         assert informed.rewards[0] is not None
         assert informed.rewards[0] < fresh.rewards[0], "a win from the better seat says less"
 
+    def test_a_judge_that_turns_round_teaches_no_nonsense(self) -> None:
+        """Always the first seat, then always the second: plain Newton steps jump from 5.2 to -13.8 and back."""
+        rng = np.random.default_rng(0)
+
+        def batch(first_wins: float) -> list[MatchLog]:
+            pairs = np.array(list(combinations(range(8), 2)))
+            seats = [np.where(rng.random((len(pairs), 1)) < 0.5, pairs, pairs[:, ::-1]).tolist() for _ in range(64)]
+            return [log_of([(first, second, first_wins) for first, second in seated], 8) for seated in seats]
+
+        aggregator, prior = EmpiricalBayesAggregator(), None
+        for _ in range(3):
+            _, prior = aggregator.fit(batch(1.0), prior)
+        turned, prior = aggregator.fit(batch(0.0), prior)
+        assert np.mean([one.reliability or 0.0 for one in turned]) < 0.05
+        assert prior["seat_moment"] < 0.0
+
     def test_both_orders_and_symmetric_judges_need_none(self) -> None:
         votes = [(0, 1, 1.0), (1, 2, 1.0)]
         assert asked_one_order([verdict_table(log_of(votes, 3))])
