@@ -59,7 +59,7 @@ class EmpiricalBayesAggregator(TableAggregator):
     def _fit_votes(self, tables: Sequence[VerdictTable], learned: BatchPrior) -> tuple[list[Strengths], BatchPrior]:
         votes = [collect_votes(table) for table in tables]
         scored = [scored_candidates(vote.num_verdicts_N, self._min_verdicts) for vote in votes]
-        weight = probability_weight(votes) if batch_kind(tables) == "probability" else 1.0
+        weight = probability_weight(tables) if batch_kind(tables) == "probability" else 1.0
         weighted = [replace(v, values_NN=weight * v.values_NN, counts_NN=weight * v.counts_NN) for v in votes]
         readings, learned = fit_votes(
             weighted, scored, learned, decay=self._config.prior_decay, with_seat_bias=asked_one_order(tables)

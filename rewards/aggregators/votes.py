@@ -6,7 +6,7 @@ Shapes: V verdicts; N candidates of a group that have at least one verdict.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -166,21 +166,27 @@ def asked_one_order(tables: Sequence[VerdictTable]) -> bool:
     return any(table.one_order for table in heard) if heard else all(table.one_order for table in tables)
 
 
-def probability_weight(votes: Sequence[Votes]) -> float:
+def probability_weight(tables: Sequence[VerdictTable]) -> float:
     """Effective number of hard votes in one probability verdict, from pairs that were asked in both orders (ours).
 
-    w = mean[p (1 - p)] / mean[(y_ij - (1 - y_ji))^2 / 2], clipped to [1, 16], where p is the mean of both orders:
-    the variance of a coin flip over the judge's own variance. 1 where no pair has both orders, or where every
-    verdict is a certain 0 or 1 and no pair disagrees.
+    w = mean[p (1 - p)] / mean[(y_ij - (1 - y_ji))^2 / (1 / n_ij + 1 / n_ji)], clipped to [1, 16]: the variance of a
+    coin flip over that of one verdict. y is the mean of the n verdicts with these seats, of all judges and meetings; p
+    is the mean of both orders. Where weights differ, n = (their sum)^2 / (sum of their squares). One number for all
+    judges of the batch. 1 where no pair has both orders, or where every verdict is a certain 0 or 1 and no pair
+    disagrees.
     """
     spread = noise = 0.0
-    for vote in votes:
-        i, j = np.nonzero(np.triu((vote.counts_NN > 0) & (vote.counts_NN.T > 0)))
-        one_order = vote.values_NN[i, j] / vote.counts_NN[i, j]
-        other_order = 1.0 - vote.values_NN[j, i] / vote.counts_NN[j, i]
+    for table in tables:
+        votes = collect_votes(table)
+        squares_NN = collect_votes(replace(table, value_V=table.weight_V)).values_NN
+        i, j = np.nonzero(np.triu((votes.counts_NN > 0) & (votes.counts_NN.T > 0)))
+        one_order = votes.values_NN[i, j] / votes.counts_NN[i, j]
+        other_order = 1.0 - votes.values_NN[j, i] / votes.counts_NN[j, i]
         mean = (one_order + other_order) / 2
         spread += float(np.sum(mean * (1.0 - mean)))
-        noise += float(np.sum((one_order - other_order) ** 2)) / 2
+        # The difference of two means of n verdicts each has 2 / n times the variance of one.
+        shares = squares_NN[i, j] / votes.counts_NN[i, j] ** 2 + squares_NN[j, i] / votes.counts_NN[j, i] ** 2
+        noise += float(np.sum((one_order - other_order) ** 2 / shares))
     if spread == 0.0:
         return 1.0
     return float(np.clip(spread / noise, 1.0, MAX_VOTE_WEIGHT)) if noise > 0.0 else MAX_VOTE_WEIGHT
