@@ -84,6 +84,9 @@ class EmpiricalBayesAggregator(TableAggregator):
 
     def _fit_scores(self, tables: Sequence[VerdictTable], learned: BatchPrior) -> tuple[list[Strengths], BatchPrior]:
         batch = fit_scores(tables)
+        if any(table.said_V is not None for table in tables):
+            # Ties in the place of verdicts that disagree would hide the judge's noise.
+            batch = replace(batch, noise_variance=fit_scores([table.as_said for table in tables]).noise_variance)
         scored = [scored_candidates(fit.num_verdicts_N, self._min_verdicts) for fit in batch.fits]
         centred: list[NDArray[np.float64]] = []
         for fit, scored_N in zip(batch.fits, scored, strict=True):
