@@ -25,7 +25,6 @@ from rewards.gate_rewards import apply_factors, merge_gated, soft_factor
 from rewards.introduce import num_wanting
 from rewards.judges.panel import Panel
 from rewards.limiter import Limiter, LocalLimiter
-from rewards.merging import merged_log
 from rewards.router import Router
 from rewards.rubrics.win_rates import criterion_win_rates
 from rewards.together import all_or_none
@@ -193,9 +192,9 @@ class Arena:
         for key in keys:
             del self._tournaments[key]
         self._purse.close_batch(_used(tournaments) + beside)
-        logs = [tournament.log(self._game.kind, self._asker.symmetric) for tournament in tournaments]
-        scored = [merged_log(log, self._config.merge) for log in logs]
-        fitted, prior = await asyncio.to_thread(self._aggregator.fit, scored, self._prior)
+        asker = self._asker
+        logs = [tournament.log(self._game.kind, asker.symmetric, asker.merge) for tournament in tournaments]
+        fitted, prior = await asyncio.to_thread(self._aggregator.fit, logs, self._prior)
         if self._carry_prior:
             self._prior = prior
             if self._panel is not None:

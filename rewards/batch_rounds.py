@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from rewards.asking import Asker
-from rewards.merging import merged_log
 from rewards.together import all_or_none
 from rewards.topologies.ordering import unplayed
 from rewards.tournament import Tournament
@@ -36,7 +35,7 @@ async def play_rounds(
         plan = await asyncio.to_thread(
             topology.next_round,
             [tournament.state for tournament in tournaments],
-            [merged_log(tournament.log(asker.kind, asker.symmetric), asker.merge) for tournament in tournaments],
+            [tournament.log(asker.kind, asker.symmetric, asker.merge) for tournament in tournaments],
             calls_per_match=asker.calls_per_item,
             calls_left=calls_left(),
         )

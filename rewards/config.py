@@ -105,7 +105,8 @@ class TournamentRewards(StrictModel):
     """`first`: the lower index is shown first; `random`: seeded coin per match; `both`: two calls per match;
     `both_if_close`: one by the coin, and the other order too where the first verdict is close to a tie.
 
-    A slate of `k_wise` likewise: ascending, shuffled, or ascending and reversed."""
+    A slate of `k_wise` is shuffled, or shown ascending and reversed; `first` is refused there, since nothing would take
+    out a lean to the first places."""
     close_margin: Annotated[float, Field(gt=0)] | None = None
     """Of `both_if_close`: how far from a tie is close. A probability from one half, default 0.25; a score from 0 in the
     judge's own units, to be stated; a hard verdict is close when it is a tie."""
@@ -133,7 +134,12 @@ class TournamentRewards(StrictModel):
     def _orders_fit(self) -> Self:
         close, kind = self.orders == "both_if_close", verdict_of(self.judge)
         if isinstance(self.topology, KWise) and (close or self.merge != "sum"):
-            raise ValueError("orders, merge: k_wise ranks slates, in `first`, `random` or `both` orders and by `sum`")
+            raise ValueError("orders, merge: k_wise ranks slates, in `random` or `both` orders and by `sum`")
+        if isinstance(self.topology, KWise) and self.orders == "first" and not is_symmetric(self.judge):
+            raise ValueError(
+                "orders: with `first`, k_wise would show lower slots first in every slate and pay them for a judge's "
+                "lean to the first places; use `random`, or `both`"
+            )
         if self.close_margin is not None and (not close or kind == "hard"):
             raise ValueError(
                 "close_margin: belongs to `both_if_close` and verdicts that are no wins or ties; leave it out"

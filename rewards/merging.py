@@ -3,6 +3,8 @@
 sum             every verdict counts as it is; a topology goes by their weighted mean
 agree_else_tie  two orders of one judge that name different winners, or of which one is a tie, count as two ties
                 (PRP, arXiv 2306.17563); those that agree count as they are; one alone is one vote
+
+How noisy a judge is shows in what it said, before any merging: `VerdictTable.as_said`.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import replace
 
-from rewards.types import Call, Match, MatchLog, Merge, VerdictKind
+from rewards.types import Call, Match, Merge, VerdictKind
 
 
 def merged_match(match: Match, kind: VerdictKind, merge: Merge) -> Match:
@@ -32,10 +34,3 @@ def merged_match(match: Match, kind: VerdictKind, merge: Merge) -> Match:
         return replace(call, verdict=replace(call.verdict, value=level))
 
     return replace(match, calls=tuple(map(scored, match.calls))) if tied else match
-
-
-def merged_log(log: MatchLog, merge: Merge) -> MatchLog:
-    """The log as it is scored."""
-    if merge == "sum":
-        return log
-    return replace(log, matches=tuple(merged_match(match, log.kind, merge) for match in log.matches))

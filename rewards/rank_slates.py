@@ -40,7 +40,8 @@ def rank_group_k(
         k: most candidates in one call, 2 to 16.
         rounds: default 1 + ceil(log2 N); ceil(N/k) slates each; one slate where k >= N.
         aggregator, seed, options: as in `rank_group`, the topology's options apart.
-        orders: "both" asks about each slate twice, then reversed; "random" in an order by lot; "first" ascending.
+        orders: "both" asks about each slate twice, then reversed; "random" in an order by lot; "first" ascending,
+            for a `symmetric` function only.
 
     Returns:
         a score whose `rankings` are the calls; `matches` is empty. Rewards are win probabilities: places are `hard`.

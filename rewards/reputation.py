@@ -61,6 +61,7 @@ def agreement(logs: Sequence[MatchLog], name: str) -> Iterator[float]:
                 replace(match, calls=tuple(call for call in match.calls if call.judge != name)) for match in log.matches
             ),
             rankings=tuple(ranking for ranking in log.rankings if ranking.judge != name),
+            merge="sum",
         )
         for log in logs
     ]

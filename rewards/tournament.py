@@ -31,6 +31,7 @@ from rewards.types import (
     GroupKey,
     Match,
     MatchLog,
+    Merge,
     Pairing,
     Prompt,
     Ranking,
@@ -192,8 +193,8 @@ class Tournament:
             self.num_candidates, self.survivors, complete, self._results, self._seed, self._prior_scores, self._tiers
         )
 
-    def log(self, kind: VerdictKind, symmetric: bool) -> MatchLog:
-        return MatchLog(self.num_candidates, kind, self.matches, symmetric, self.rankings)
+    def log(self, kind: VerdictKind, symmetric: bool, merge: Merge) -> MatchLog:
+        return MatchLog(self.num_candidates, kind, self.matches, symmetric, self.rankings, merge)
 
     async def play(
         self,

@@ -279,6 +279,7 @@ class MatchLog:
     symmetric: the judge cannot depend on the order, so no first-seat bias is looked for.
     rankings: calls that ranked a slate (topology `k_wise`); such a log has no matches, and its kind is `hard`: places
     say who is better, not by how much.
+    merge: how two orders of a match are scored; `matches` hold what was said.
     """
 
     num_candidates: int
@@ -286,6 +287,7 @@ class MatchLog:
     matches: tuple[Match, ...]
     symmetric: bool = False
     rankings: tuple[Ranking, ...] = ()
+    merge: Merge = "sum"
 
 
 # --- what comes out ---------------------------------------------------------------------------------------------

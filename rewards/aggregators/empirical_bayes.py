@@ -59,7 +59,7 @@ class EmpiricalBayesAggregator(TableAggregator):
     def _fit_votes(self, tables: Sequence[VerdictTable], learned: BatchPrior) -> tuple[list[Strengths], BatchPrior]:
         votes = [collect_votes(table) for table in tables]
         scored = [scored_candidates(vote.num_verdicts_N, self._min_verdicts) for vote in votes]
-        weight = probability_weight(votes) if batch_kind(tables) == "probability" else 1.0
+        weight = probability_weight(tables) if batch_kind(tables) == "probability" else 1.0
         weighted = [replace(v, values_NN=weight * v.values_NN, counts_NN=weight * v.counts_NN) for v in votes]
         readings, learned = fit_votes(
             weighted, scored, learned, decay=self._config.prior_decay, with_seat_bias=asked_one_order(tables)
@@ -84,6 +84,9 @@ class EmpiricalBayesAggregator(TableAggregator):
 
     def _fit_scores(self, tables: Sequence[VerdictTable], learned: BatchPrior) -> tuple[list[Strengths], BatchPrior]:
         batch = fit_scores(tables)
+        if any(table.said_V is not None for table in tables):
+            # Ties in the place of verdicts that disagree would hide the judge's noise.
+            batch = replace(batch, noise_variance=fit_scores([table.as_said for table in tables]).noise_variance)
         scored = [scored_candidates(fit.num_verdicts_N, self._min_verdicts) for fit in batch.fits]
         centred: list[NDArray[np.float64]] = []
         for fit, scored_N in zip(batch.fits, scored, strict=True):

@@ -5,12 +5,32 @@ A move past one neighbour is the adjacent swap; longer moves leave the local opt
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from rewards.aggregators.canonical import canonical_order
 from rewards.aggregators.votes import FloatArray, IntArray
 
 _MAX_ROUNDS = 100
 _GAIN = 1e-9
+
+
+def searched_ranks(
+    edges_NN: FloatArray, improve: Callable[[FloatArray, IntArray], IntArray]
+) -> tuple[FloatArray, IntArray]:
+    """Rank_N (0 is best) in the order_N that a search finds from the order of net edges; names do not matter.
+
+    Those who cannot be told apart share their mean rank: an order must put one of them first.
+    """
+    # Sums in another order differ in their last digits, and would send the search another way.
+    edges_NN = edges_NN.round(9) + 0.0
+    canonical_N, alike_N = canonical_order(edges_NN)
+    canonical_NN = edges_NN[np.ix_(canonical_N, canonical_N)]
+    start_N = np.argsort((canonical_NN.T - canonical_NN).sum(1), kind="stable")
+    order_N = canonical_N[improve(canonical_NN, start_N)]
+    rank_N = np.argsort(order_N).astype(np.float64)
+    return (np.bincount(alike_N, rank_N) / np.bincount(alike_N))[alike_N], order_N
 
 
 def improve_kemeny(wins_NN: FloatArray, order_N: IntArray) -> IntArray:

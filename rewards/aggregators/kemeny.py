@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rewards.aggregators.group import GroupAggregator, GroupVotes, Reading
-from rewards.aggregators.insertion import improve_kemeny
+from rewards.aggregators.insertion import improve_kemeny, searched_ranks
 from rewards.aggregators.orders import MAX_EXACT, kemeny_ranks
 from rewards.aggregators.votes import FloatArray, IntArray
 
@@ -16,7 +16,7 @@ class KemenyAggregator(GroupAggregator):
     The majority graph is cut first: where everybody of one part beats everybody of the next, each part is ordered by
     itself, and no optimal order is lost (Truchon 1998). A part of at most 12 is exact and its ranks are the mean over
     all its optimal orders, so level candidates come out level. A larger part is a local search from the order of net
-    wins, a good order but not proven best; candidates with the same record share their mean rank there.
+    wins, a good order but not proven best; candidates that cannot be told apart share their mean rank there.
     feedback_weight: the share of the verdicts' weight that the order contradicts (its feedback arcs; a tie is half a
     win for both and contradicts nothing that another order would not).
     """
@@ -61,16 +61,10 @@ def majority_parts(wins_NN: FloatArray) -> list[IntArray]:
 
 
 def _searched(wins_PP: FloatArray) -> tuple[FloatArray, float]:
-    net_P = (wins_PP - wins_PP.T).sum(1)
-    order_P = improve_kemeny(wins_PP, np.argsort(-net_P, kind="stable"))
+    # Orders differ by the margins only, so that a win each is as good as no verdict.
+    ranks_P, order_P = searched_ranks((wins_PP - wins_PP.T) / 2.0, improve_kemeny)
     later_PP = np.triu(np.ones_like(wins_PP), 1).astype(bool)
-    contradicted = float(wins_PP[np.ix_(order_P, order_P)].T[later_PP].sum())
-    ranks_P = np.empty(len(net_P))
-    ranks_P[order_P] = np.arange(len(net_P))
-    margin_PP = (wins_PP - wins_PP.T).round(9)
-    _, same_P = np.unique(margin_PP, axis=0, return_inverse=True)
-    mean_Q = np.bincount(same_P.ravel(), ranks_P) / np.bincount(same_P.ravel())
-    return mean_Q[same_P.ravel()], contradicted
+    return ranks_P, float(wins_PP[np.ix_(order_P, order_P)].T[later_PP].sum())
 
 
 def rewards_of_ranks(ranks_N: FloatArray, votes: GroupVotes) -> FloatArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rewards.aggregators.group import GroupAggregator, GroupVotes, Reading
-from rewards.aggregators.insertion import improve_tour
+from rewards.aggregators.insertion import improve_tour, searched_ranks
 from rewards.aggregators.kemeny import rewards_of_ranks
 from rewards.aggregators.orders import MAX_EXACT, tour_ranks
 
@@ -15,7 +15,7 @@ class TourAggregator(GroupAggregator):
 
     Only neighbours count, so it reads less of a full round-robin than `kemeny`. Two who never met are worth nothing to
     each other. Up to 12 candidates it is exact and ranks are the mean over all best paths; beyond, a local search from
-    the order of win shares. There is no noise model.
+    the order of win shares, where candidates that cannot be told apart share their mean rank. There is no noise model.
     """
 
     def _read(self, votes: GroupVotes) -> Reading:
@@ -24,7 +24,5 @@ class TourAggregator(GroupAggregator):
         if votes.num_candidates <= MAX_EXACT:
             ranks_N, _ = tour_ranks(edges_NN)
         else:
-            order_N = improve_tour(edges_NN, np.argsort(-edges_NN.sum(1), kind="stable"))
-            ranks_N = np.empty(votes.num_candidates)
-            ranks_N[order_N] = np.arange(votes.num_candidates)
+            ranks_N, _ = searched_ranks(edges_NN, improve_tour)
         return Reading(rewards_of_ranks(ranks_N, votes))

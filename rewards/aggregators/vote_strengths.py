@@ -18,7 +18,7 @@ from rewards.aggregators.posterior import pair_posterior, win_probabilities
 from rewards.aggregators.prior import BatchPrior
 from rewards.aggregators.votes import FloatArray, Votes
 
-_MAX_SEAT_STEPS = 30
+_MAX_SEAT_STEPS = 100
 _SEAT_TOLERANCE = 1e-3
 """Logits; far below what any batch can tell."""
 
@@ -123,8 +123,17 @@ def _fit(batch: SizeBatch, scales_K: FloatArray, seat_bias: float) -> _SizeFit:
 
 
 def _fit_seat_bias(batches: Sequence[SizeBatch], scales_K: FloatArray, learned: BatchPrior) -> tuple[float, float]:
-    """Mode of the first-seat bias, with scales and strengths fitted along; and the batch's information about it."""
-    seat_bias, information = learned.seat_bias, 0.0
+    """Mode of the first-seat bias, with scales and strengths fitted along; and the batch's information about it.
+
+    Newton's method between two biases of opposite slopes; where a step leaves them, or does not halve the one before,
+    the middle is next. A slope of data is at most their weight, so the mode is at most weight / precision away.
+
+    Raises:
+        ArithmeticError: no convergence.
+    """
+    seat_bias, precision = learned.seat_bias, learned.seat_precision
+    reach = 1.0 + sum(float(batch.votes_GNN.sum()) for batch in batches) / precision
+    low, high, step = seat_bias - reach, seat_bias + reach, np.inf
     starts: list[FloatArray | None] = [None] * len(batches)
     for _ in range(_MAX_SEAT_STEPS):
         fits = [
@@ -137,12 +146,16 @@ def _fit_seat_bias(batches: Sequence[SizeBatch], scales_K: FloatArray, learned: 
         )
         slope = float((responsibilities_GK * np.concatenate([fit.seat_gradient_GK for fit in fits])).sum())
         information = float((responsibilities_GK * np.concatenate([fit.seat_curvature_GK for fit in fits])).sum())
-        slope -= learned.seat_precision * (seat_bias - learned.seat_bias)
-        step = slope / (learned.seat_precision + information)
+        slope -= precision * (seat_bias - learned.seat_bias)
+        low, high = (seat_bias, high) if slope > 0.0 else (low, seat_bias)
+        last, step = step, slope / (precision + information)
+        slow = abs(step) > max(_SEAT_TOLERANCE, abs(last) / 2.0)
+        if slow or not low <= seat_bias + step <= high:
+            step = (low + high) / 2.0 - seat_bias
         if abs(step) < _SEAT_TOLERANCE:
-            break
+            return seat_bias, information
         seat_bias += step
-    return seat_bias, information
+    raise ArithmeticError(f"no first-seat bias within {_MAX_SEAT_STEPS} steps")
 
 
 def _average_scales(fit: _SizeFit, responsibilities_GK: FloatArray) -> list[VoteReading]:

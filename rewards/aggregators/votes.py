@@ -6,16 +6,20 @@ Shapes: V verdicts; N candidates of a group that have at least one verdict.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rewards.merging import merged_match
 from rewards.types import MatchLog, VerdictKind
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+Row = tuple[int, int, float, float, int, float]
+"""(first, second, value, weight, match, value as said)."""
 
 MAX_VOTE_WEIGHT = 16.0
 
@@ -33,6 +37,7 @@ class VerdictTable:
     """The verdicts of one group as columns, V of them, in the order of the match log. Failed calls are absent.
 
     first_V, second_V: who was shown first and second. value_V: seen from the first, as the judge's kind says.
+    said_V: the same before two orders were merged, which hides the judge's noise; None: nothing was merged.
     weight_V: what a verdict counts, in plain verdicts. match_V: number of its match; both orders share one.
     one_order: the judge can depend on the order and some match was asked in only one.
     ranking_V: number in `rankings` of the ranking that a row was read out of, -1 for a verdict about a pair.
@@ -49,6 +54,12 @@ class VerdictTable:
     one_order: bool = False
     ranking_V: IntArray | None = None
     rankings: tuple[RankedSlate, ...] = ()
+    said_V: FloatArray | None = None
+
+    @property
+    def as_said(self) -> VerdictTable:
+        """The verdicts as the judge gave them."""
+        return self if self.said_V is None else replace(self, value_V=self.said_V)
 
     @property
     def wins_V(self) -> FloatArray:  # noqa: N802 - a shape suffix
@@ -83,9 +94,16 @@ def verdict_table(log: MatchLog, judge_weights: Mapping[str, float] | None = Non
     """
     judges = judge_weights or {}
     rows = [
-        (call.first, call.second, call.verdict.value, call.weight * judges.get(call.judge, 1.0), number)
+        (
+            call.first,
+            call.second,
+            call.verdict.value,
+            call.weight * judges.get(call.judge, 1.0),
+            number,
+            said.verdict.value,
+        )
         for number, match in enumerate(log.matches)
-        for call in match.calls
+        for call, said in zip(merged_match(match, log.kind, log.merge).calls, match.calls, strict=True)
         if call.verdict.value is not None
     ]
     rankings = tuple(
@@ -99,7 +117,7 @@ def verdict_table(log: MatchLog, judge_weights: Mapping[str, float] | None = Non
         pairs = _ranked_pairs(ranking, log.kind, len(log.matches) + len(rows))
         rows += pairs
         ranking_V += [number] * len(pairs)
-    columns = np.array(rows, dtype=np.float64).reshape(-1, 5)
+    columns = np.array(rows, dtype=np.float64).reshape(-1, 6)
     seats_V2 = columns[:, :2].astype(np.int64)
     if seats_V2.size and seats_V2.max() >= log.num_candidates:
         raise ValueError(f"a match log of {log.num_candidates} candidates has a call about candidate {seats_V2.max()}")
@@ -118,18 +136,20 @@ def verdict_table(log: MatchLog, judge_weights: Mapping[str, float] | None = Non
         one_order=not log.symmetric and not both_orders and not log.rankings,
         ranking_V=np.array(ranking_V, dtype=np.int64),
         rankings=rankings,
+        said_V=columns[:, 5] if log.merge != "sum" else None,
     )
 
 
-def _ranked_pairs(ranking: RankedSlate, kind: VerdictKind, match: int) -> list[tuple[int, int, float, float, int]]:
-    """Rows (first, second, value, weight, match) of a ranking; matches are numbered from `match` on."""
+def _ranked_pairs(ranking: RankedSlate, kind: VerdictKind, match: int) -> list[Row]:
+    """The rows of a ranking; matches are numbered from `match` on."""
     placed = [(slot, level) for level, tier in enumerate(ranking.tiers) for slot in tier]
     win, tie = (1.0, 0.0) if kind == "score" else (1.0, 0.5)
     weight = ranking.weight * 2.0 / len(placed)
     pairs = combinations(placed, 2)
     return [
-        (better, worse, win if high < low else tie, weight, match + number)
+        (better, worse, value, weight, match + number, value)
         for number, ((better, high), (worse, low)) in enumerate(pairs)
+        for value in [win if high < low else tie]
     ]
 
 
@@ -166,21 +186,27 @@ def asked_one_order(tables: Sequence[VerdictTable]) -> bool:
     return any(table.one_order for table in heard) if heard else all(table.one_order for table in tables)
 
 
-def probability_weight(votes: Sequence[Votes]) -> float:
+def probability_weight(tables: Sequence[VerdictTable]) -> float:
     """Effective number of hard votes in one probability verdict, from pairs that were asked in both orders (ours).
 
-    w = mean[p (1 - p)] / mean[(y_ij - (1 - y_ji))^2 / 2], clipped to [1, 16], where p is the mean of both orders:
-    the variance of a coin flip over the judge's own variance. 1 where no pair has both orders, or where every
-    verdict is a certain 0 or 1 and no pair disagrees.
+    w = mean[p (1 - p)] / mean[(y_ij - (1 - y_ji))^2 / (1 / n_ij + 1 / n_ji)], clipped to [1, 16]: the variance of a
+    coin flip over that of one verdict. y is the mean of the n verdicts with these seats, of all judges and meetings; p
+    is the mean of both orders. Where weights differ, n = (their sum)^2 / (sum of their squares). One number for all
+    judges of the batch. 1 where no pair has both orders, or where every verdict is a certain 0 or 1 and no pair
+    disagrees.
     """
     spread = noise = 0.0
-    for vote in votes:
-        i, j = np.nonzero(np.triu((vote.counts_NN > 0) & (vote.counts_NN.T > 0)))
-        one_order = vote.values_NN[i, j] / vote.counts_NN[i, j]
-        other_order = 1.0 - vote.values_NN[j, i] / vote.counts_NN[j, i]
+    for table in tables:
+        votes = collect_votes(table.as_said)
+        squares_NN = collect_votes(replace(table, value_V=table.weight_V)).values_NN
+        i, j = np.nonzero(np.triu((votes.counts_NN > 0) & (votes.counts_NN.T > 0)))
+        one_order = votes.values_NN[i, j] / votes.counts_NN[i, j]
+        other_order = 1.0 - votes.values_NN[j, i] / votes.counts_NN[j, i]
         mean = (one_order + other_order) / 2
         spread += float(np.sum(mean * (1.0 - mean)))
-        noise += float(np.sum((one_order - other_order) ** 2)) / 2
+        # The difference of two means of n verdicts each has 2 / n times the variance of one.
+        shares = squares_NN[i, j] / votes.counts_NN[i, j] ** 2 + squares_NN[j, i] / votes.counts_NN[j, i] ** 2
+        noise += float(np.sum((one_order - other_order) ** 2 / shares))
     if spread == 0.0:
         return 1.0
     return float(np.clip(spread / noise, 1.0, MAX_VOTE_WEIGHT)) if noise > 0.0 else MAX_VOTE_WEIGHT

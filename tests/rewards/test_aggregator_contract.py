@@ -78,6 +78,19 @@ def test_names_do_not_matter(config: AggregatorConfig, verdict: VerdictKind, dat
 
 
 @every
+@pytest.mark.parametrize("size", [13, 16])
+@pytest.mark.parametrize("share", [0.2, 0.6, 1.0])
+def test_names_do_not_matter_in_large_groups(config: AggregatorConfig, size: int, share: float) -> None:
+    """Beyond what is ordered exactly, a search must not go by slots: coin flips about few and about all pairs."""
+    rng = np.random.default_rng(size)
+    met = [pair for pair in combinations(range(size), 2) if rng.random() < share]
+    log = log_of([(i, j, float(rng.choice([0.0, 0.5, 1.0]))) for i, j in met], size)
+    new_slot = rng.permutation(size).tolist()
+    before, after = rewards_of(config, log), rewards_of(config, relabelled(log, new_slot))
+    assert after[new_slot] == pytest.approx(before, abs=1e-6, nan_ok=True)
+
+
+@every
 @relaxed
 @given(data=st.data())
 def test_groups_do_not_look_at_each_other_unless_a_prior_is_learned(
@@ -96,9 +109,10 @@ def test_groups_do_not_look_at_each_other_unless_a_prior_is_learned(
 
 
 @every
-def test_all_ties_are_one_half_and_nobody_is_told_apart(config: AggregatorConfig) -> None:
-    ties = log_of(both_orders([(i, j, 0.5) for i, j in combinations(range(5), 2)]), 5)
-    assert rewards_of(config, ties) == pytest.approx([0.5] * 5, abs=1e-9)
+@pytest.mark.parametrize("size", [5, 13, 16])
+def test_all_ties_are_one_half_and_nobody_is_told_apart(config: AggregatorConfig, size: int) -> None:
+    ties = log_of(both_orders([(i, j, 0.5) for i, j in combinations(range(size), 2)]), size)
+    assert rewards_of(config, ties) == pytest.approx([0.5] * size, abs=1e-9)
 
 
 @every

@@ -74,13 +74,13 @@ async def test_all_in_one_slate_in_both_orders() -> None:
 
 
 @pytest.mark.parametrize(
-    ("orders", "symmetric", "calls"), [("both", False, 16), ("both", True, 8), ("first", False, 8)]
+    ("orders", "symmetric", "calls"), [("both", False, 16), ("both", True, 8), ("random", False, 8)]
 )
 async def test_calls_are_as_announced(orders: str, symmetric: bool, calls: int) -> None:
     judge = FakeListJudge(symmetric=symmetric)
     score = await score_one(Arena(k_wise(orders=orders), judge), 8)
     assert len(judge.asked) == score.num_calls == calls
-    if calls == 8:
+    if symmetric:
         assert all(shown == tuple(sorted(shown)) for shown in judge.asked)
     assert {slot for shown in judge.asked for slot in shown} == set(range(8))
 

@@ -153,8 +153,14 @@ PROBABILITY = PythonJudge(kind="python", target="a:b")
         ({"judge": PROBABILITY, "orders": "both_if_close", "close_margin": 0.6}, "at most 0.5"),
         ({"judge": SCORES, "merge": "agree_else_tie", "topology": KWise(kind="k_wise")}, "k_wise"),
         ({"judge": HARD, "orders": "both_if_close", "topology": KWise(kind="k_wise")}, "k_wise"),
+        ({"judge": HARD, "orders": "first", "topology": KWise(kind="k_wise")}, "lower slots first"),
     ],
 )
 def test_orders_that_do_not_fit_are_refused(keys: dict[str, Any], fault: str) -> None:
     with pytest.raises(ValidationError, match=fault):
         TournamentRewards(**keys)
+
+
+def test_slates_may_be_ascending_for_a_judge_that_cannot_lean() -> None:
+    symmetric = PythonJudge(kind="python", target="a:b", verdict="hard", symmetric=True)
+    TournamentRewards(judge=symmetric, orders="first", topology=KWise(kind="k_wise"))

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from rewards.aggregator_config import EmpiricalBayes
 from rewards.aggregators.empirical_bayes import EmpiricalBayesAggregator
-from rewards.aggregators.votes import asked_one_order, collect_votes, probability_weight, verdict_table
+from rewards.aggregators.laplace import sigmoid
+from rewards.aggregators.votes import asked_one_order, probability_weight, verdict_table
 from rewards.errors import UserError
 from rewards.simulate import SimulatedJudge, fidelity, mixed_strengths, play
 from rewards.topologies.round_robin import RoundRobinTopology
@@ -82,7 +83,7 @@ class TestOracle:
         rng = np.random.default_rng(7)
         judge = SimulatedJudge(kind="probability", noise=1.5)
         logs = [play(RoundRobinTopology(), judge, 1.5 * rng.standard_normal(n), rng, orders="both") for n in (2, 4, 4)]
-        weight = probability_weight([collect_votes(verdict_table(log)) for log in logs])
+        weight = probability_weight([verdict_table(log) for log in logs])
         assert 1.0 < weight < 16.0
         for strengths, (rewards, reliability) in zip(
             fit(logs), empirical_bayes(logs, SCALES, weight=weight), strict=True
@@ -233,7 +234,7 @@ class TestProbabilityWeight:
             for k, (one, other) in enumerate(pairs)
             for vote in ((2 * k, 2 * k + 1, one), (2 * k + 1, 2 * k, other))
         ]
-        return probability_weight([collect_votes(verdict_table(log_of(votes, 2 * len(pairs), "probability")))])
+        return probability_weight([verdict_table(log_of(votes, 2 * len(pairs), "probability"))])
 
     def test_by_hand(self) -> None:
         # y_01 = .8 and 1 - y_10 = .6: p = .7, p(1-p) = .21, (.2)^2 / 2 = .02, ratio 10.5.
@@ -249,9 +250,32 @@ class TestProbabilityWeight:
         assert self.weight((1.0, 0.0), (0.0, 1.0)) == 1.0
 
     def test_one_order_only_is_one_vote(self) -> None:
-        assert (
-            probability_weight([collect_votes(verdict_table(log_of([(0, 1, 0.7), (1, 2, 0.6)], 3, "probability")))])
-            == 1.0
+        assert probability_weight([verdict_table(log_of([(0, 1, 0.7), (1, 2, 0.6)], 3, "probability"))]) == 1.0
+
+    @pytest.mark.parametrize(("judges", "meetings"), [(4, 1), (1, 4)])
+    def test_more_judges_and_meetings_do_not_make_one_verdict_more_certain(self, judges: int, meetings: int) -> None:
+        def weight(*, judges: int, meetings: int, of_a_judge: float = 1.0) -> float:
+            rng = np.random.default_rng(0)
+            matches = [
+                Match(
+                    Pairing(a, b, meeting),
+                    tuple(
+                        Call(*seats, Verdict(float(sigmoid(np.array(rng.standard_normal())))), f"j{judge}", of_a_judge)
+                        for judge in range(judges)
+                        for seats in ((a, b), (b, a))
+                    ),
+                )
+                for a, b in combinations(range(16), 2)
+                for meeting in range(meetings)
+            ]
+            return probability_weight([verdict_table(MatchLog(16, "probability", tuple(matches)))])
+
+        alone = weight(judges=1, meetings=1)
+        assert 4.0 < alone < 7.0
+        assert weight(judges=judges, meetings=meetings) == pytest.approx(alone, rel=0.25)
+        # Nor does a weight that every verdict has.
+        assert weight(judges=judges, meetings=meetings, of_a_judge=0.25) == pytest.approx(
+            weight(judges=judges, meetings=meetings)
         )
 
 
@@ -297,6 +321,22 @@ class TestSeats:
         assert fresh.rewards[0] is not None
         assert informed.rewards[0] is not None
         assert informed.rewards[0] < fresh.rewards[0], "a win from the better seat says less"
+
+    def test_a_judge_that_turns_round_teaches_no_nonsense(self) -> None:
+        """Always the first seat, then always the second: plain Newton steps jump from 5.2 to -13.8 and back."""
+        rng = np.random.default_rng(0)
+
+        def batch(first_wins: float) -> list[MatchLog]:
+            pairs = np.array(list(combinations(range(8), 2)))
+            seats = [np.where(rng.random((len(pairs), 1)) < 0.5, pairs, pairs[:, ::-1]).tolist() for _ in range(64)]
+            return [log_of([(first, second, first_wins) for first, second in seated], 8) for seated in seats]
+
+        aggregator, prior = EmpiricalBayesAggregator(), None
+        for _ in range(3):
+            _, prior = aggregator.fit(batch(1.0), prior)
+        turned, prior = aggregator.fit(batch(0.0), prior)
+        assert np.mean([one.reliability or 0.0 for one in turned]) < 0.05
+        assert prior["seat_moment"] < 0.0
 
     def test_both_orders_and_symmetric_judges_need_none(self) -> None:
         votes = [(0, 1, 1.0), (1, 2, 1.0)]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from rewards.merging import merged_log, merged_match
-from rewards.types import Call, Match, MatchLog, Pairing, Verdict, VerdictKind
+from rewards import rank_groups
+from rewards.aggregators.votes import verdict_table
+from rewards.merging import merged_match
+from rewards.types import Call, Match, MatchLog, Merge, Pairing, Verdict, VerdictKind
 
 
 def match(*calls: tuple[int, float | None], judge: str = "j") -> Match:
@@ -41,9 +44,9 @@ def test_agree_else_tie_by_hand(
     played = match(*calls)
     assert values(merged_match(played, kind, "agree_else_tie")) == scored
     assert values(merged_match(played, kind, "sum")) == [value for _, value in calls]
-    log = MatchLog(2, kind, (played,))
-    assert values(merged_log(log, "agree_else_tie").matches[0]) == scored
-    assert values(log.matches[0]) == [value for _, value in calls]
+    table = verdict_table(MatchLog(2, kind, (played,), merge="agree_else_tie"))
+    assert table.value_V.tolist() == [value for value in scored if value is not None]
+    assert table.as_said.value_V.tolist() == [value for _, value in calls if value is not None]
 
 
 def test_each_judge_of_a_match_is_merged_for_itself() -> None:
@@ -58,3 +61,15 @@ def test_a_result_is_the_weighted_mean_of_its_calls() -> None:
     assert Match(Pairing(0, 1), (heavy, light)).outcome("hard") == 0.75
     assert Match(Pairing(0, 1), (light,)).outcome("hard") == 0.0
     assert Match(Pairing(0, 1), (Call(0, 1, Verdict(1.0), "h", 0.0),)).outcome("hard") is None
+
+
+@pytest.mark.parametrize("merge", ["sum", "agree_else_tie"])
+@pytest.mark.parametrize("kind", ["probability", "score"])
+def test_a_judge_that_throws_a_coin_is_not_believed(kind: VerdictKind, merge: Merge) -> None:
+    """Ties in the place of orders that disagree must not hide how far apart they were."""
+    rng = np.random.default_rng(0)
+    low, high = (0.1, 0.9) if kind == "probability" else (-1.0, 1.0)
+    scores = rank_groups([8] * 24, lambda group, i, j: float(rng.choice([low, high])), verdict=kind, merge=merge)
+    reliability = np.mean([score.reliability for score in scores if score.reliability is not None])
+    # Scores are not shrunk: a group's share of signal is cut at 0 from below, so its mean is above 0.
+    assert reliability < (0.1 if kind == "probability" else 0.25)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rewards.aggregator_config import Kemeny, Tour
 from rewards.aggregators import build_aggregator
+from rewards.aggregators.canonical import canonical_order
 from rewards.aggregators.insertion import improve_kemeny, improve_tour
 from rewards.aggregators.kemeny import kemeny_order, majority_parts
 from rewards.aggregators.orders import kemeny_ranks, tour_ranks
@@ -125,6 +126,30 @@ def test_the_search_meets_the_exact_tour_or_comes_near() -> None:
 def test_a_large_level_group_is_level() -> None:
     ties = log_of([(i, j, 0.5) for i, j in combinations(range(15), 2)], 15)
     assert fit(Kemeny(kind="kemeny"), ties).rewards == pytest.approx([0.5] * 15)
+
+
+def test_a_canonical_order_does_not_go_by_names() -> None:
+    # 0 beats 1 and 2, which cannot be told apart, and loses to 3; 4 > 5 and 6 > 7 are far from all that.
+    wins = np.zeros((8, 8))
+    for winner, loser in [(0, 1), (0, 2), (3, 0), (4, 5), (6, 7)]:
+        wins[winner, loser] = 1.0
+    order, colour = canonical_order(wins)
+    assert [set(np.flatnonzero(colour == one)) for one in colour] == [
+        {0}, {1, 2}, {1, 2}, {3}, {4, 6}, {5, 7}, {4, 6}, {5, 7}
+    ]  # fmt: skip
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        names = rng.permutation(8)
+        renamed = wins[np.ix_(names, names)]
+        again, colours = canonical_order(renamed)
+        assert np.array_equal(renamed[np.ix_(again, again)], wins[np.ix_(order, order)])
+        assert np.array_equal(colours, colour[names])
+
+
+def test_a_canonical_order_of_many_is_an_order() -> None:
+    order, colour = canonical_order(np.kron(np.eye(40), [[0.0, 1.0], [0.0, 0.0]]).astype(np.float64))
+    assert sorted(order.tolist()) == list(range(80))
+    assert np.bincount(colour).tolist() == [40, 40]
 
 
 def test_exact_orders_refuse_more_than_they_can() -> None:

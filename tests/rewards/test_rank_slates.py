@@ -35,7 +35,7 @@ def test_a_consistent_function_gives_its_order(aggregator: str) -> None:
 
 
 def test_options_reach_topology_calls_and_orders() -> None:
-    assert rank_group_k(9, lower_first, k=3, rounds=2, orders="first").num_calls == 6
+    assert rank_group_k(9, lower_first, k=3, rounds=2, orders="random").num_calls == 6
     assert rank_group_k(9, lower_first, k=16, symmetric=True).num_calls == 1
     score = rank_group_k(4, lambda slots: None, max_attempts=1)
     assert (score.rewards, score.failures) == ([None] * 4, {"empty": 2})
@@ -52,7 +52,7 @@ def test_async_functions_and_failures_that_are_asked_again() -> None:
             raise JudgeFailure("rate_limit")
         return lower_first(slots)
 
-    score = rank_group_k(4, rank, orders="first", backoff_s=0.0)
+    score = rank_group_k(4, rank, orders="random", backoff_s=0.0)
     assert (tries, score.num_calls, score.num_failed) == (2, 1, 0)
 
 
