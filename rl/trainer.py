@@ -228,13 +228,15 @@ class Trainer:
             await self.engines.wake(["weights"])
         verify = step % self.rl.sync.verify_every == 0
         await self.engines.heal()
-        try:
-            metrics = await self.learner.sync(step, verify=verify)
-        except RunStopped:
-            # An engine that died on the way broke the transfer off; what else stops a sync stops the run.
-            if not await self.engines.heal(everyone=True):
-                raise
-            metrics = await self.learner.sync(step, verify=verify)
+        while True:
+            try:
+                metrics = await self.learner.sync(step, verify=verify)
+                break
+            except RunStopped:
+                # An engine that died on the way broke the transfer off; what else stops a sync stops the run, and so do
+                # engines that die too often.
+                if not await self.engines.heal(everyone=True):
+                    raise
         if asleep:
             await self.engines.wake(["kv_cache"])
             self._asleep = False

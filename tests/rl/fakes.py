@@ -148,8 +148,8 @@ class FakeLearner:
     gap: float = 0.0
     probe_gap: float = 0.0
     syncs_reach_engines: bool = True
-    syncs_that_break: dict[int, int] = field(default_factory=dict)
-    """Versions whose first sync fails, and how many engines died of it."""
+    syncs_that_break: dict[int, list[int]] = field(default_factory=dict)
+    """Versions whose first syncs fail, and how many engines died of each."""
     learned: list[Sequence[TrainGroup]] = field(default_factory=list)
     verified: dict[int, bool] = field(default_factory=dict)
     saved: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -169,8 +169,8 @@ class FakeLearner:
 
     async def sync(self, version: int, *, verify: bool) -> dict[str, float]:
         self.log.append(f"sync {version}")
-        if version in self.syncs_that_break:
-            self.engines.dead = self.syncs_that_break.pop(version)
+        if self.syncs_that_break.get(version):
+            self.engines.dead = self.syncs_that_break[version].pop(0)
             raise RunStopped("weight sync broke off")
         self.verified[version] = verify
         if self.syncs_reach_engines:

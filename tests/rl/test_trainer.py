@@ -495,15 +495,15 @@ async def test_an_engine_that_died_before_a_sync_is_replaced_first() -> None:
 
 async def test_a_sync_that_an_engines_death_broke_off_is_made_again_with_new_engines() -> None:
     run = FakeRun()
-    run.learner.syncs_that_break = {2: 1}
+    run.learner.syncs_that_break = {2: [1, 2]}
     await run.trainer().run()
     first = run.log.index("sync 2")
-    assert run.log[first : first + 3] == ["sync 2", "replace all", "sync 2"]
+    assert run.log[first : first + 5] == ["sync 2", "replace all", "sync 2", "replace all", "sync 2"]
 
 
 async def test_a_sync_that_fails_among_living_engines_stops_the_run() -> None:
     run = FakeRun()
-    run.learner.syncs_that_break = {2: 0}
+    run.learner.syncs_that_break = {2: [0]}
     with pytest.raises(RunStopped, match="broke off"):
         await run.trainer().run()
     assert run.log.count("sync 2") == 1
