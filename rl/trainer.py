@@ -212,7 +212,10 @@ class Trainer:
                 Note("warning", f"step {step}: a resumed run samples it again; its groups are {kept_as}")
             )
             raise
-        return metrics | learned | {"rl/skipped": 0.0}
+        metrics |= {"rl/skipped": 0.0} | learned
+        if metrics["rl/skipped"] == 1.0:
+            self.events.handle(Note("warning", f"step {step}: no update, every group's rewards are equal"))
+        return metrics
 
     def _reason_to_skip(self, batch: TrainBatch) -> str | None:
         if not batch.groups:

@@ -157,6 +157,8 @@ class FakeLearner:
     async def step(self, groups: Sequence[TrainGroup]) -> dict[str, float]:
         self.log.append("learn")
         self.learned.append(groups)
+        if not any(rollout.advantages.any() for group in groups for rollout in group.rollouts):
+            return {"rl/skipped": 1.0}
         return {"sync/logprob_gap": self.gap, "rl/loss": 0.5}
 
     async def logprobs(self, groups: Sequence[TrainGroup], *, reference: bool = False) -> list[np.ndarray]:

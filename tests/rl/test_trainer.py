@@ -293,6 +293,15 @@ async def test_a_batch_without_a_scored_group_is_skipped() -> None:
     assert notes(run)[0] == ("warning", "step 1: no update, no group has enough scored rollouts")
 
 
+async def test_a_step_whose_rewards_are_all_equal_is_told_and_counted() -> None:
+    run = FakeRun()
+    run.sink.rewards = (0.5, 0.5)
+    await run.trainer().run()
+    assert notes(run)[0] == ("warning", "step 1: no update, every group's rewards are equal")
+    assert [done.metrics["rl/skipped"] for done in steps_done(run).values()] == [1.0, 1.0]
+    assert [line for line in run.log if line.startswith("sync")] == ["sync 1", "sync 2"]
+
+
 async def test_a_criterion_that_nobody_speaks_of_warns_and_the_step_is_learned() -> None:
     run = FakeRun()
     run.sink.per_criterion = {"facts": [0.0, 1.0]}
