@@ -86,6 +86,7 @@ class Trainer:
         self._clock.add("start", self.start_s)
         self._source = GroupSource(
             self.rl,
+            self.objective,
             self.engines,
             self.sink,
             self.store,

@@ -110,6 +110,7 @@ class FakeSink:
     rewards: Sequence[float | None] = (0.0, 1.0)
     reliability: float | None = None
     per_criterion: Mapping[str, list[float | None]] = field(default_factory=dict)
+    segment_rewards: Mapping[str, list[float | None]] = field(default_factory=dict)
     prior: Prior | None = None
     opened: list[GroupKey] = field(default_factory=list)
     unreliable: set[str] = field(default_factory=set)
@@ -135,6 +136,7 @@ class FakeSink:
                 rewards=list(self.rewards),
                 reliability=0.0 if key.group_id in self.unreliable else self.reliability,
                 per_criterion=self.per_criterion,
+                segment_rewards=self.segment_rewards,
                 num_calls=3,
             )
             for key in keys
