@@ -208,11 +208,20 @@ def named_fields(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
 
 
 def scoring(recipe: Recipe) -> Iterator[Fault]:
-    """A built-in scorer reads what one kind of task finds in an answer, and names that task's segments."""
+    """A built-in scorer reads what one kind of task finds in an answer, and names that task's segments.
+
+    Its rewards are no success rates: slate_rank's lie in [-format_penalty, 1 + rank_weight].
+    """
     task, rewards = recipe.task, recipe.rewards
     if not isinstance(rewards, ScorerRewards) or rewards.scorer is None:
         return
-    scorer = rewards.scorer
+    scorer, objective = rewards.scorer, recipe.rl.objective
+    if objective.focal_gamma or (objective.kind == "focal" and objective.focal_gamma is None):
+        rule = (
+            f"the focal scale needs rewards in [0, 1], and those of rewards.scorer {scorer.kind} are sums that leave it"
+        )
+        cure = "give rewards.target a scorer of your own, or use another kind without focal_gamma"
+        yield ("rl", "objective", "focal_gamma" if objective.focal_gamma else "kind"), f"{rule}; {cure}"
     if isinstance(task, FreeformTask):
         yield ("rewards", "scorer", "kind"), f"{scorer.kind} scores a slate and its ranking: needs task.kind slate_rank"
     if not isinstance(task, SlateRankTask):

@@ -36,8 +36,6 @@ class ItemRankScorer(StrictModel):
     kind: Literal["item_rank"]
     gain: Literal["log", "exp_inf"] = "log"
     """`log`: the discounted gain from that place on; `exp_inf`: the item's own grade."""
-    idcg_scope: IdcgScope = "gold"
-    """As in slate_rank; for the logged figures only."""
     format_penalty: Annotated[float, Field(ge=0)] = 0.2
     report_at: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (3, 5)
 

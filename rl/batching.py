@@ -120,10 +120,10 @@ def split_updates(groups: Sequence[TrainGroup], num_updates: int) -> list[list[T
     return [list(groups[start:end]) for start, end in pairwise(bounds)]
 
 
-def teaching_rollouts(groups: Sequence[TrainGroup]) -> frozenset[int] | None:
-    """Positions of the rollouts with an advantage (counted through the groups); None = all, where nobody has one."""
+def teaching_rollouts(groups: Sequence[TrainGroup]) -> frozenset[int]:
+    """Positions of the rollouts with an advantage, counted through the groups."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
-    return frozenset(i for i, rollout in enumerate(rollouts) if rollout.advantages.any()) or None
+    return frozenset(i for i, rollout in enumerate(rollouts) if rollout.advantages.any())
 
 
 def _numbered(

@@ -11,26 +11,33 @@ from rl.criteria import criterion_rewards
 
 
 def teaching(
-    scores: Sequence[GroupScore], config: DynamicSamplingConfig, *, min_group: int, criteria: Iterable[str] = ()
+    scores: Sequence[GroupScore],
+    config: DynamicSamplingConfig,
+    *,
+    min_group: int,
+    criteria: Iterable[str] = (),
+    uses_segments: bool = False,
 ) -> list[bool]:
     """Per group: whether it teaches something. See `DynamicSamplingConfig`.
 
-    A group with segments teaches if the rewards of one of them differ. Where criteria are learned from, one of those
-    must tell its rollouts apart.
+    Where segments are learned from, the rewards of one of them must differ; where criteria are, one of those must tell
+    the group's rollouts apart.
     """
     names = tuple(criteria)
     return [
-        any(_differ(score, rewards, min_group) for rewards in _columns(score, names))
+        any(_differ(score, rewards, min_group) for rewards in _columns(score, names, uses_segments))
         and (score.reliability is None or score.reliability >= config.min_reliability)
         for score in scores
     ]
 
 
-def _columns(score: GroupScore, criteria: Sequence[str]) -> list[Sequence[float | None]]:
+def _columns(score: GroupScore, criteria: Sequence[str], uses_segments: bool) -> list[Sequence[float | None]]:
     """What the group is learned from."""
     if criteria:
         return [criterion_rewards(score, name) for name in criteria]
-    return [score.rewards, *score.segment_rewards.values()]
+    if uses_segments and score.segment_rewards:  # a step without any is refused where its batch is built
+        return list(score.segment_rewards.values())
+    return [score.rewards]
 
 
 def _differ(score: GroupScore, rewards: Sequence[float | None], min_group: int) -> bool:

@@ -116,7 +116,8 @@ class Learner:
         Returns the same metrics on every rank: those of `policy_loss`, losses and `rl/grad_norm` averaged over updates,
         `rl/lr`, `rl/num_forward_tokens`, `time/forward_backward_s`, `time/update_s`; under `disco` `rl/disco_loss`,
         `rl/disco_kl` and `rl/num_groups_without_pairs` too. The `sync/` metrics compare the engine with the weights
-        before the first update.
+        before the first update. An update that no rollout has a part in is left out, since momentum and weight decay
+        would move the weights all the same: `rl/skipped` is the share of those, where there are some.
 
         Raises:
             BatchRejected: the loss or the gradient is not finite; the weights are as they were before that update.
@@ -126,14 +127,27 @@ class Learner:
             group["lr"] = lr
         parts = split_updates(groups, self.config.updates_per_step)
         recompute = len(parts) > 1 and not self.objective.bypass
-        old = [self.logprobs(part) if recompute else None for part in parts]
+        old = [self.logprobs(part) if recompute and self._teaches(part) else None for part in parts]
         metrics = [self._update(part, old_logprobs) for part, old_logprobs in zip(parts, old, strict=True)]
+        made = [update for update, one in enumerate(metrics) if "rl/loss" in one]
         if not recompute:  # later updates saw the engine beside weights that had moved on
-            metrics[1:] = [{key: m[key] for key in m if not key.startswith("sync/")} for m in metrics[1:]]
-        self.num_steps_done += 1
-        return summarize(merge(metrics)) | {"rl/lr": lr}
+            for update in made[1:]:
+                metrics[update] = {k: value for k, value in metrics[update].items() if not k.startswith("sync/")}
+        summary = summarize(merge(metrics))
+        if len(made) < len(parts):
+            summary["rl/skipped"] = (len(parts) - len(made)) / len(parts)
+        if made:
+            self.num_steps_done += 1
+            summary["rl/lr"] = lr
+        return summary
+
+    def _teaches(self, groups: Sequence[TrainGroup]) -> bool:
+        """Whether the groups have a gradient; those whose pairs are weighed first may turn out to have none."""
+        everyone = self.objective.all_rollouts_teach or self.objective.disco is not None
+        return everyone or bool(teaching_rollouts(groups))
 
     def _update(self, groups: Sequence[TrainGroup], old: Sequence[np.ndarray] | None) -> dict[str, Metric]:
+        """Metrics without `rl/loss`: nothing taught, and no weight was touched."""
         rollouts = [rollout for group in groups for rollout in group.rollouts]
         normalizers_S = compute_normalizers(
             [rollout.segment_ids for rollout in rollouts],
@@ -144,10 +158,12 @@ class Learner:
         facts: dict[str, Metric] = {}
         if self.objective.disco is not None:
             groups, facts = self._weigh_pairs(groups, old, self.objective.disco)
-        parts: list[dict[str, Metric]] = []
-        num_tokens = 0
         # Rollouts that have no part in the gradient need no pass; the normalisers count them.
         only = None if self.objective.all_rollouts_teach else teaching_rollouts(groups)
+        if only is not None and not only:
+            return facts
+        parts: list[dict[str, Metric]] = []
+        num_tokens = 0
         for batch in self._micro_batches(groups, only=only):
             loss, metrics = self._loss(batch, normalizers_S, old)
             # DeepSpeed averages over ranks; the normalisers are those of the whole batch, so a sum is wanted.

@@ -6,6 +6,7 @@
 
 The trainer waits for all ranks; ranks wait for each other. So when one fails, the others would wait forever: the first
 failure kills all of them, by handle, and is what the trainer gets to see. A run goes on from its last checkpoint.
+Only a sync that an engine broke off leaves the ranks as they were, once all are back from it: another one follows.
 """
 
 from __future__ import annotations
@@ -196,7 +197,8 @@ class LearnerRanks:
             await self._send([handle], self._version + self._moved, True)
 
     async def _send(self, handles: Sequence[Any], version: int, verify: bool) -> dict[str, float]:
-        return (await self._all("sync", list(handles), version, verify, self._backend, self._wire_dtype))[0]
+        how = verify, self._backend, self._wire_dtype
+        return (await self._all("sync", list(handles), version, *how, outlive=True))[0]
 
     async def save(self, path: Any, extra: Mapping[str, Any]) -> None:
         """See Learner.save."""
@@ -242,20 +244,26 @@ class LearnerRanks:
         threads = self._config.learner.cpu_threads or max(1, len(os.sched_getaffinity(0)) // num_ranks)
         return {"OMP_NUM_THREADS": str(threads), "DS_ACCELERATOR": "cpu"} | MALLOC
 
-    async def _all(self, method: str, *args: Any) -> list[Any]:
+    async def _all(self, method: str, *args: Any, outlive: bool = False) -> list[Any]:
         if not self.handles:
             raise RunStopped("the learner is not running; resume from the last checkpoint")
-        return await self._wait([getattr(handle, method).remote(*args) for handle in self.handles])
+        return await self._wait([getattr(handle, method).remote(*args) for handle in self.handles], outlive=outlive)
 
-    async def _wait(self, refs: Sequence[Any]) -> list[Any]:
-        """Results of all ranks; the first failure kills every rank and is raised."""
+    async def _wait(self, refs: Sequence[Any], *, outlive: bool = False) -> list[Any]:
+        """Results of all ranks; the first failure kills every rank and is raised.
+
+        Args:
+            outlive: no rank is killed where all are back and those that failed raised RunStopped.
+        """
         tasks = [asyncio.ensure_future(_value(ref)) for ref in refs]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         if all(task.done() and task.exception() is None for task in tasks):
             return [task.result() for task in tasks]
         await asyncio.wait(tasks, timeout=GRACE_S)
-        self._kill()
         errors = {rank: error for rank, task in enumerate(tasks) if task.done() and (error := task.exception())}
+        stopped = all(isinstance(_raised(error), RunStopped) for error in errors.values())
+        if not (outlive and stopped and all(task.done() for task in tasks)):
+            self._kill()
         for task in tasks:
             task.cancel()
         raise _first_cause(errors)
@@ -290,11 +298,16 @@ async def _outcome(ref: Any) -> BaseException | None:
     return None
 
 
+def _raised(error: BaseException) -> BaseException | None:
+    """What a rank's call raised; None where the rank died."""
+    return error.cause if isinstance(error, RayTaskError) else None
+
+
 def _first_cause(errors: Mapping[int, BaseException]) -> BaseException:
     """What to tell of the ranks' failures: what podium raised on purpose, else a death, else the first traceback."""
     for error in errors.values():
-        if isinstance(error, RayTaskError) and isinstance(error.cause, PodiumError):
-            return error.cause
+        if isinstance(raised := _raised(error), PodiumError):
+            return raised
     for rank, error in errors.items():
         if isinstance(error, RayActorError):
             reason = str(error).strip().splitlines()[0]

@@ -45,8 +45,7 @@ async def shape_batch(
         policy = await learner.logprobs(batch.groups)
         reference = await learner.logprobs(batch.groups, reference=True)
         sums = kl_sums(batch.groups, policy, reference, objective.kl_estimator)
-        scores = take_off_rewards(scores, sums, objective.reward_kl_coef)
-        batch = build(scores)
+        batch = build(take_off_rewards(scores, sums, objective.reward_kl_coef))
         batch = replace(batch, metrics=batch.metrics | {"reward/kl": fmean(sums.values())})
     return replace(batch, groups=shape_groups(batch.groups, scores, objective))
 
@@ -54,7 +53,7 @@ async def shape_batch(
 def shape_groups(
     groups: Sequence[TrainGroup], scores: Sequence[GroupScore], objective: Objective
 ) -> tuple[TrainGroup, ...]:
-    """The groups, ready for the learner; `scores[group.group_index]` is a group's score.
+    """The groups, ready for the learner; `scores[group.group_index]` is a group's score, with the rewards as they came.
 
     Raises:
         UserError: rewards outside [0, 1] under a focal scale.

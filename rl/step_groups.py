@@ -17,6 +17,7 @@ from rl.alarms import check_versions
 from rl.config import RLConfig
 from rl.dynamic_sampling import teaching
 from rl.events import EventSink, Note, Phase
+from rl.objectives import Objective
 from rl.seams import Engines, Store, TrainingSink
 from rollouts.types import Group, GroupRequest
 
@@ -69,6 +70,7 @@ class GroupSource:
     """
 
     rl: RLConfig
+    objective: Objective
     engines: Engines
     sink: TrainingSink
     store: Store
@@ -120,12 +122,13 @@ class GroupSource:
     def _kept(self, scores: Sequence[GroupScore]) -> list[bool]:
         if self.rl.dynamic_sampling is None:
             return [True] * len(scores)
-        criteria = self.rl.objective.criteria
+        criteria = self.objective.criteria
         return teaching(
             scores,
             self.rl.dynamic_sampling,
             min_group=self.rl.min_group,
             criteria=criteria.weights if criteria is not None else (),
+            uses_segments=self.objective.uses_segments,
         )
 
     def _wants_refill(self, num_refills: int, num_missing: int) -> bool:

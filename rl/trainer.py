@@ -86,6 +86,7 @@ class Trainer:
         self._clock.add("start", self.start_s)
         self._source = GroupSource(
             self.rl,
+            self.objective,
             self.engines,
             self.sink,
             self.store,
@@ -212,7 +213,10 @@ class Trainer:
                 Note("warning", f"step {step}: a resumed run samples it again; its groups are {kept_as}")
             )
             raise
-        return metrics | learned | {"rl/skipped": 0.0}
+        metrics |= {"rl/skipped": 0.0} | learned
+        if metrics["rl/skipped"] == 1.0:
+            self.events.handle(Note("warning", f"step {step}: no update, every group's rewards are equal"))
+        return metrics
 
     def _reason_to_skip(self, batch: TrainBatch) -> str | None:
         if not batch.groups:
@@ -228,13 +232,15 @@ class Trainer:
             await self.engines.wake(["weights"])
         verify = step % self.rl.sync.verify_every == 0
         await self.engines.heal()
-        try:
-            metrics = await self.learner.sync(step, verify=verify)
-        except RunStopped:
-            # An engine that died on the way broke the transfer off; what else stops a sync stops the run.
-            if not await self.engines.heal(everyone=True):
-                raise
-            metrics = await self.learner.sync(step, verify=verify)
+        while True:
+            try:
+                metrics = await self.learner.sync(step, verify=verify)
+                break
+            except RunStopped:
+                # An engine that died on the way broke the transfer off; what else stops a sync stops the run, and so do
+                # engines that die too often.
+                if not await self.engines.heal(everyone=True):
+                    raise
         if asleep:
             await self.engines.wake(["kv_cache"])
             self._asleep = False

@@ -5,7 +5,8 @@
                                                           nccl, ipc: one link per engine (rl/weight_links.py)
                 then, when verifying: digests sent == digests received, on every worker of every engine
 
-A failed transfer leaves a half-loaded engine, so every fault here is a RunStopped: the run ends before it saves.
+A failed transfer leaves a half-loaded engine, so every fault here is a RunStopped: the run ends before it saves, unless
+an engine died of it and all are replaced (rl/trainer.py).
 """
 
 from __future__ import annotations
@@ -191,15 +192,16 @@ class WeightSender:
         slots, size = layout([(meta.name, meta.dtype, meta.shape) for meta in metadata])
         if self._rank == 0:
             self._buffer = self._buffer or SharedBuffer(size)
-            EngineClient([handle for handle in handles if handle not in self._greeted]).init_weight_transfer_engine({})
-            self._greeted |= set(handles)
         digests: dict[str, str] = {}
         for slot, (name, tensor) in zip(slots, self._source, strict=True):
             if self._buffer is not None:
                 self._buffer.write(slot.offset, tensor)
                 if verify:
                     digests[name] = tensor_digest(tensor)
+        # Engines are spoken to once all ranks have done their part: a dead one must not leave the others in a gather.
         if self._buffer is not None:
+            EngineClient([handle for handle in handles if handle not in self._greeted]).init_weight_transfer_engine({})
+            self._greeted |= set(handles)
             client.start_weight_update()
             client.update_weights(
                 {

@@ -4,6 +4,7 @@ rollout tasks --sample--> handle --X--  the actor, vLLM's core or its worker is 
     |                                     |
     +-- replace(dead handle) ------------>+   the first to notice starts the new engine, the others wait for it:
     |                                         kill what is left -> new actor -> renew(handle): current weights
+    |                                         one that dies of that is replaced too
     +<-- new handle ----------------------+
 """
 
@@ -83,32 +84,37 @@ class EngineSlot:
         # Shielded: a rollout that is given up must not take the others' engine away.
         await asyncio.shield(self._replacement)
 
-    async def _start_anew(self, cause: str) -> None:
-        if self.num_replaced >= self._max_replacements:
-            raise RunStopped(
-                f"engine {self.number} died {self.num_replaced + 1} times ({cause}); look for the reason in Ray's "
-                "logs (memory?), then resume the run, or raise rollouts.max_engine_replacements"
-            )
-        self.num_replaced += 1
-        if self._on_replaced is not None:
-            self._on_replaced(self.number, cause)
-        ray.kill(self.handle)
-        handle = await start_engine(self._spec, **self._options)
-        footprint, pids = await left_by(handle)
-        if self._renew is not None:
-            await self._renew(handle)
-        self.handle, self._footprint, self._pids = handle, footprint, pids
-        self._replacement = None
+    async def _start_anew(self, cause: str | None) -> None:
+        handle = self.handle
+        while cause is not None:
+            if self.num_replaced >= self._max_replacements:
+                raise RunStopped(
+                    f"engine {self.number} died {self.num_replaced + 1} times ({cause}); look for the reason in Ray's "
+                    "logs (memory?), then resume the run, or raise rollouts.max_engine_replacements"
+                )
+            self.num_replaced += 1
+            if self._on_replaced is not None:
+                self._on_replaced(self.number, cause)
+            ray.kill(handle)
+            handle = await start_engine(self._spec, **self._options)
+            cause = await self._renewed(handle)
+        self._footprint, self._pids = await left_by(handle)
+        self.handle, self._replacement = handle, None
 
-    async def cause_of_death(self) -> str | None:
-        """Why the engine is gone, or None while it lives."""
+    async def _renewed(self, handle: Any) -> str | None:
+        """Brings a new engine to the current weights; why it is gone, if it died of that."""
         try:
-            await self.handle.check.remote()
-        except (RayTaskError, RayActorError) as error:
-            if (cause := cause_of_death(error)) is None:
+            if self._renew is not None:
+                await self._renew(handle)
+        except RunStopped:
+            if (cause := await death_of(handle)) is None:
                 raise
             return cause
         return None
+
+    async def cause_of_death(self) -> str | None:
+        """Why the engine is gone, or None while it lives."""
+        return await death_of(self.handle)
 
     def processes(self) -> dict[str, int]:
         """The engine's processes by role, `engine0-actor` for instance, if they run on this host."""
@@ -182,6 +188,17 @@ async def stop_engine(handle: Any) -> bool:
         heard = False
     ray.kill(handle)
     return heard
+
+
+async def death_of(handle: Any) -> str | None:
+    """Why an engine is gone, or None while it lives."""
+    try:
+        await handle.check.remote()
+    except (RayTaskError, RayActorError) as error:
+        if (cause := cause_of_death(error)) is None:
+            raise
+        return cause
+    return None
 
 
 def cause_of_death(error: BaseException) -> str | None:

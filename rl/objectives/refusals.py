@@ -80,7 +80,9 @@ def _advantage_faults(
         )
     if objective.focal_gamma > 0:
         key = "kind" if objective.kind == "focal" else "focal_gamma"
-        if reward_kind == "win_probability":
+        if objective.uses_segments:
+            yield key, "segments have a reward each, and the focal scale is of the whole answer's; remove it"
+        elif reward_kind == "win_probability":
             yield (
                 key,
                 "the focal scale (1 - mean reward)^gamma is a constant here: inside a group the mean win rate is "

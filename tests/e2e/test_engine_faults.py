@@ -1,4 +1,4 @@
-"""Killers: the actor, vLLM's core and its worker, each in the middle of generation; and one death too many.
+"""Killers: vLLM's core and its worker in the middle of generation, the actor in a sync; and one death too many.
 
 Runs after test_engine.py on the same engine (files run in the order of their names) and starts three more.
 """
@@ -24,11 +24,15 @@ from launch.watchdog import Watchdog, beside
 from recipes.schema import PhaseDeadlines, WatchdogConfig
 from rewards.errors import RunStopped
 from rewards.types import Candidate, GroupKey, GroupScore, Prompt
+from rl.config import LearnerConfig, OptimizerConfig, RLConfig
 from rl.events import Event, PhaseStarted
-from rl.weights import WeightSender
+from rl.learner import Learner
+from rl.ranks import LearnerRanks
+from rl.weights import EngineClient, WeightSender
 from rollouts.types import GroupRequest, Rollout
 from tests.e2e.conftest import Stage
 from tests.e2e.test_engine import TOLERANCE, learner_logprobs, request, sample
+from tests.rl.learner_data import make_groups, make_objective
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -65,9 +69,7 @@ def moved_model(tiny_model: Path) -> Any:
 
 
 def victim(pids: dict[str, int], who: str) -> int:
-    """The process id of the actor, of vLLM's core or of its worker."""
-    if who == "actor":
-        return pids["engine"]
+    """The process id of vLLM's core or of its worker."""
     (pid,) = [pid for name, pid in pids.items() if who in name]
     return pid
 
@@ -126,7 +128,7 @@ def test_a_hanging_worker_is_named_with_what_waits_for_it_and_stops_the_run(stag
             assert "Thread" in (folder / f"{name}.txt").read_text()
 
 
-@pytest.mark.parametrize("who", ["Worker", "EngineCore", "actor"])
+@pytest.mark.parametrize("who", ["Worker", "EngineCore"])
 def test_a_killed_engine_is_replaced_and_only_unfinished_rollouts_are_sampled_again(
     stage: Stage, moved_model: Any, who: str
 ) -> None:
@@ -169,6 +171,68 @@ def test_a_killed_engine_is_replaced_and_only_unfinished_rollouts_are_sampled_ag
         assert rollout is not None
         assert {span.version for span in rollout.versions} == {version}
         np.testing.assert_allclose(rollout.logprobs, learner_logprobs(moved_model, rollout), atol=TOLERANCE)
+    assert_gone(left)
+
+
+def test_an_actor_killed_in_a_sync_is_replaced_by_the_ranks_that_it_broke_off(
+    stage: Stage, tiny_model: Path, tmp_path: Path
+) -> None:
+    """What the trainer does then, while the engine has rollouts to sample: these are sampled again, too."""
+    learner = LearnerConfig(dtype="float32", cpu_threads=1)
+    config = RLConfig(num_steps=2, learner=learner, optimizer=OptimizerConfig(lr=1e-2))
+    ranks = LearnerRanks(config, device="cpu", engine_handles=lambda: stage.pool.handles, wire_dtype="float32")
+    deaths = len(stage.deaths)
+
+    async def sync_and_kill() -> tuple[list[Rollout | None], Any]:
+        await ranks.start(str(tiny_model), objective=make_objective(), temperature=1.0, seed=0)
+        stage.renew = ranks.renew
+        await ranks.sync(200, verify=True)
+        await ranks.step(make_groups([(4, [6, 6])], vocab_size=256))
+        (handle,) = stage.pool.handles
+        left = await handle.footprint.remote()
+        sink, short = Recorder(), request("short", max_tokens=2)
+        sampling = asyncio.create_task(stage.pool.sample([short, request("long", max_tokens=400)], sink))
+        while not sink.closed or not sink.closed[short.key.group_id].is_set():
+            await asyncio.sleep(0.01)
+        assert not sampling.done()
+        await ranks.run("tests.e2e.test_engine_faults:kill_in_update", (await handle.pids.remote())["engine"])
+        with pytest.raises(RunStopped, match="weight sync to version 201 failed") as caught:
+            await ranks.sync(201, verify=True)
+        assert "\n" not in str(caught.value)
+        assert await stage.pool.heal(everyone=True) == 1
+        await ranks.sync(201, verify=True)
+        _, group = await sampling
+        await ranks.export(tmp_path / "hf")
+        return list(group.rollouts), left
+
+    try:
+        rollouts, left = stage.run(sync_and_kill())
+    finally:
+        stage.renew = None
+        stage.run(ranks.stop())
+    assert len(stage.deaths) == deaths + 1
+    moved = AutoModelForCausalLM.from_pretrained(tmp_path / "hf", dtype=torch.float32)
+    for rollout in rollouts:
+        assert rollout is not None
+        assert {span.version for span in rollout.versions} == {201}
+        np.testing.assert_allclose(rollout.logprobs, learner_logprobs(moved, rollout), atol=TOLERANCE)
+    assert_gone(left)
+
+
+def kill_in_update(learner: Learner, pid: int) -> None:
+    """In the rank: the next sync's engine dies between the start of the update and its bytes."""
+    update = EngineClient.update_weights
+
+    def fatal(self: EngineClient, info: Any) -> None:
+        EngineClient.update_weights = update  # type: ignore[method-assign]
+        os.kill(pid, signal.SIGKILL)
+        update(self, info)
+
+    EngineClient.update_weights = fatal  # type: ignore[method-assign]
+
+
+def assert_gone(left: Any) -> None:
+    """Nothing of a dead engine's footprint is there any more."""
     deadline = time.monotonic() + 30
     while not all(gone(pid) for pid in left.pids):
         assert time.monotonic() < deadline, "a process of the dead engine is still there"

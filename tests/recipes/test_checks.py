@@ -87,6 +87,10 @@ CASES = [
     (["rewards={kind: scorer, scorer: {kind: slate_rank}}", f"task={SLATE_RANK}", "task.segments=items"],
      "task.segments"),
     (["rewards={kind: scorer, scorer: {kind: item_rank}}", f"task={SLATE_RANK}"], "task.segments"),
+    ([SCORER, f"task={SLATE_RANK}", "rl.objective={kind: grpo, focal_gamma: 0.5}"], "rl.objective.focal_gamma"),
+    ([SCORER, "task={kind: python, target: a:b}", "rl.objective={kind: focal}"], "rl.objective.kind"),
+    (["rewards={kind: scorer, scorer: {kind: item_rank}}", f"task={SLATE_RANK}", "task.segments=items",
+      "rl.objective={kind: focal, focal_gamma: 1.0}"], "rl.objective.focal_gamma"),
     ([f"task={SLATE_RANK}", "task.heldout=1"], "evaluation.num_prompts"),
     # criteria
     ([CRITERIA], "rl.objective.criteria"),
@@ -194,6 +198,8 @@ def test_an_impossible_combination_is_refused_at_its_key(overrides: list[str], k
         ["rewards={kind: scorer, scorer: {kind: slate_rank}}", f"task={SLATE_RANK}"],
         ["rewards={kind: scorer, scorer: {kind: item_rank}}", f"task={SLATE_RANK}", "task.segments=items"],
         ["rewards={kind: scorer, scorer: {kind: slate_rank}}", "task={kind: python, target: a:b}"],
+        [SCORER, f"task={SLATE_RANK}", "rl.objective={kind: focal, focal_gamma: 0.0}"],
+        ["rewards={kind: scorer, target: a:b}", "rl.objective={kind: focal}"],
     ],
 )
 def test_its_neighbours_are_accepted(overrides: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from math import log2
-from typing import Any
+from typing import Any, get_args
 
 import ir_measures
 import pytest
@@ -116,6 +116,31 @@ def test_each_place_has_its_own_reward() -> None:
     assert log.reward == 1.5
     own = build_scorer(ItemRankScorer(kind="item_rank", gain="exp_inf"))(PROMPT, answer(["a", "x"], ["x", "a"]))
     assert (own.segments, own.reward) == ({"item1": 0.0, "item2": 1.0}, 1.0)
+
+
+CHANGES: dict[type[SlateRankScorer | ItemRankScorer], dict[str, Any]] = {
+    SlateRankScorer: {
+        "coverage": "f1",
+        "ndcg_at": 1,
+        "idcg_scope": "slate",
+        "rank_weight": 0.5,
+        "format_penalty": 0.3,
+        "report_at": (1,),
+    },
+    ItemRankScorer: {"gain": "exp_inf", "format_penalty": 0.3, "report_at": (1,)},
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_each_key_of_a_scorer_changes_what_it_says(kind: type[SlateRankScorer | ItemRankScorer]) -> None:
+    def said(**knobs: Any) -> list[Scored]:
+        score = build_scorer(kind.model_validate({"kind": name} | knobs))
+        return [score(PROMPT, one) for one in (answer(["a", "b", "x", "y"], ["x", "a"]), malformed("slate"))]
+
+    (name,) = get_args(kind.model_fields["kind"].annotation)
+    assert CHANGES[kind].keys() == kind.model_fields.keys() - {"kind"}
+    for key, value in CHANGES[kind].items():
+        assert said(**{key: value}) != said(), key
 
 
 names = st.sampled_from(["a", "b", "c", "x", "y", "z"])

@@ -110,6 +110,7 @@ class FakeSink:
     rewards: Sequence[float | None] = (0.0, 1.0)
     reliability: float | None = None
     per_criterion: Mapping[str, list[float | None]] = field(default_factory=dict)
+    segment_rewards: Mapping[str, list[float | None]] = field(default_factory=dict)
     prior: Prior | None = None
     opened: list[GroupKey] = field(default_factory=list)
     unreliable: set[str] = field(default_factory=set)
@@ -135,6 +136,7 @@ class FakeSink:
                 rewards=list(self.rewards),
                 reliability=0.0 if key.group_id in self.unreliable else self.reliability,
                 per_criterion=self.per_criterion,
+                segment_rewards=self.segment_rewards,
                 num_calls=3,
             )
             for key in keys
@@ -148,8 +150,8 @@ class FakeLearner:
     gap: float = 0.0
     probe_gap: float = 0.0
     syncs_reach_engines: bool = True
-    syncs_that_break: dict[int, int] = field(default_factory=dict)
-    """Versions whose first sync fails, and how many engines died of it."""
+    syncs_that_break: dict[int, list[int]] = field(default_factory=dict)
+    """Versions whose first syncs fail, and how many engines died of each."""
     learned: list[Sequence[TrainGroup]] = field(default_factory=list)
     verified: dict[int, bool] = field(default_factory=dict)
     saved: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -157,6 +159,8 @@ class FakeLearner:
     async def step(self, groups: Sequence[TrainGroup]) -> dict[str, float]:
         self.log.append("learn")
         self.learned.append(groups)
+        if not any(rollout.advantages.any() for group in groups for rollout in group.rollouts):
+            return {"rl/skipped": 1.0}
         return {"sync/logprob_gap": self.gap, "rl/loss": 0.5}
 
     async def logprobs(self, groups: Sequence[TrainGroup], *, reference: bool = False) -> list[np.ndarray]:
@@ -169,8 +173,8 @@ class FakeLearner:
 
     async def sync(self, version: int, *, verify: bool) -> dict[str, float]:
         self.log.append(f"sync {version}")
-        if version in self.syncs_that_break:
-            self.engines.dead = self.syncs_that_break.pop(version)
+        if self.syncs_that_break.get(version):
+            self.engines.dead = self.syncs_that_break[version].pop(0)
             raise RunStopped("weight sync broke off")
         self.verified[version] = verify
         if self.syncs_reach_engines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from rewards.types import GroupScore
 from rl.config import DynamicSamplingConfig
 from rl.dynamic_sampling import refill_metrics, teaching
 from tests.rl.fakes import RL, FakeRun
+from tests.rl.learner_data import make_objective
 from tests.rl.test_trainer import notes, steps_done
 
 CONFIG = DynamicSamplingConfig(min_reliability=0.3, max_rounds=2)
@@ -28,13 +30,46 @@ REFILLING = RL.model_copy(update={"dynamic_sampling": CONFIG})
         (GroupScore(rewards=[0.0, 1.0], reliability=0.3), True),
         (GroupScore(rewards=[0.0, 1.0], reliability=0.29), False),  # differ, but by noise
         (GroupScore(rewards=[0.5, 0.5], reliability=1.0), False),
-        (GroupScore(rewards=[1.0, 1.0], segment_rewards={"slate": [1.0, 1.0], "rank": [0.1, 0.2]}), True),
-        (GroupScore(rewards=[1.0, 1.0], segment_rewards={"slate": [1.0, 1.0], "rank": [0.2, 0.2]}), False),
         (GroupScore(rewards=[0.0, 0.0, 1.0, 1.0], baseline_ids=[0, 0, 1, 1]), False),  # level under both baselines
     ],
 )
 def test_a_group_teaches_by_spread_and_reliability(score: GroupScore, teaches: bool) -> None:
     assert teaching([score], CONFIG, min_group=2) == [teaches]
+
+
+@pytest.mark.parametrize(
+    ("score", "whole", "by_segment"),
+    [
+        (GroupScore(rewards=[0.9, 0.9], segment_rewards={"slate": [0.5, 0.4], "rank": [0.4, 0.5]}), False, True),
+        (GroupScore(rewards=[1.0, 1.0], segment_rewards={"slate": [1.0, 1.0], "rank": [0.1, 0.2]}), False, True),
+        (GroupScore(rewards=[1.0, 0.9], segment_rewards={"slate": [1.0, 1.0], "rank": [0.2, 0.2]}), True, False),
+        (GroupScore(rewards=[1.0, 0.9], segment_rewards={"slate": [1.0, 1.0], "rank": [0.2, None]}), True, False),
+        (GroupScore(rewards=[0.0, 1.0]), True, True),  # without segments: for the batch to refuse
+    ],
+)
+def test_a_group_is_held_to_the_rewards_that_the_objective_learns_from(
+    score: GroupScore, whole: bool, by_segment: bool
+) -> None:
+    assert teaching([score], CONFIG, min_group=2) == [whole]
+    assert teaching([score], CONFIG, min_group=2, uses_segments=True) == [by_segment]
+
+
+async def test_segments_that_the_objective_does_not_learn_from_keep_no_group() -> None:
+    run = FakeRun()
+    run.sink.rewards, run.sink.segment_rewards = (0.9, 0.9), {"slate": [0.5, 0.4], "rank": [0.4, 0.5]}
+    await run.trainer(rl=REFILLING.model_copy(update={"num_steps": 1})).run()
+    assert steps_done(run)[1].metrics["reward/num_groups_refilled"] == 4
+    assert notes(run) == [("warning", "step 1: no update, no group teaches anything")]
+
+
+async def test_segments_that_the_objective_learns_from_keep_theirs() -> None:
+    run = FakeRun()
+    run.sink.rewards, run.sink.segment_rewards = (0.9, 0.9), {"slate": [0.5, 0.4], "rank": [0.4, 0.5]}
+    trainer = run.trainer(
+        rl=REFILLING.model_copy(update={"num_steps": 1}), objective=replace(make_objective(), uses_segments=True)
+    )
+    groups = await trainer._source.get(1, lambda phase, step: None)
+    assert groups.kept == [True, True]
 
 
 def test_criteria_are_held_to_their_spread_instead_of_the_reward() -> None:

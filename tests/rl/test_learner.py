@@ -90,7 +90,7 @@ def test_rollouts_without_an_advantage_teach_nothing() -> None:
     for group in groups:
         for rollout in group.rollouts:
             rollout.advantages[:] = 0
-    assert teaching_rollouts(groups) is None
+    assert teaching_rollouts(groups) == frozenset()
 
 
 def test_stage_0_in_bfloat16_is_refused() -> None:
@@ -241,6 +241,28 @@ def everything_else(rank: int, world_size: int, port: int, model_dir: Path, fold
     learner = make_learner(model_dir, rank, world_size, port, make_config(zero_stage=1), kl_coef=1e-12)
     found["level_full"] = learner.step(level)
 
+    # Where nothing teaches there is no update: momentum and weight decay would move the weights all the same.
+    learner = make_learner(model_dir, rank, world_size, port, make_config(updates_per_step=3))
+    train(learner, 1)
+    kept = weights_of(learner)
+    nothing = [replace(group, rollouts=tuple(_without_advantage(r) for r in group.rollouts)) for group in groups]
+    found["skipped"] = learner.step(nothing)
+    after = weights_of(learner)
+    found["kept"] = all(np.array_equal(kept[name], after[name]) for name in after)
+    learner.objective = SETTINGS["disco"]
+    found["skipped_disco"] = learner.step(
+        [replace(with_ladder(g), wins_GG=np.zeros((len(g.rollouts),) * 2)) for g in groups]
+    )
+    after = weights_of(learner)
+    found["kept_disco"] = all(np.array_equal(kept[name], after[name]) for name in after)
+    found["skipped_steps"] = learner.num_steps_done
+    # Of several updates only those are left out whose groups teach nothing.
+    learner.objective = replace(make_objective(), bypass=True)
+    before = learner.logprobs(groups[1:])
+    found["two_of_three"] = learner.step([nothing[0], *groups[1:]])
+    found["two_of_three_gap"] = gap_of(before[:2], groups[1:2])
+    found["two_of_three_steps"] = learner.num_steps_done
+
     # Numbers that are not finite, on the last rank only, stop every rank with the weights as they were.
     for stage, dtype in ((0, "float32"), (1, "float32"), (1, "bfloat16"), (2, "bfloat16"), (3, "bfloat16")):
         for fault in ("loss", "gradient"):
@@ -297,6 +319,10 @@ def break_loss(learner: Learner, fault: str) -> None:
     learner._loss = broken  # type: ignore[method-assign]
 
 
+def _without_advantage(rollout: TrainRollout) -> TrainRollout:
+    return replace(rollout, advantages=np.zeros_like(rollout.advantages))
+
+
 def _rollouts(groups: list[TrainGroup]) -> list[TrainRollout]:
     return [rollout for group in groups for rollout in group.rollouts]
 
@@ -338,6 +364,18 @@ def test_the_learner_keeps_its_promises(model_dirs: dict[str, Path], tmp_path: P
     assert found["level"]["rl/num_tokens"] < found["level_full"]["rl/num_tokens"]
     assert found["level"]["rl/policy_loss"] == pytest.approx(found["level_full"]["rl/policy_loss"], abs=1e-6)
     assert found["level"]["rl/grad_norm"] == pytest.approx(found["level_full"]["rl/grad_norm"], rel=1e-5)
+
+    for result in (found, *others):
+        assert result["skipped"] == {"rl/skipped": 1.0}
+        assert result["kept"]
+        assert result["skipped_disco"]["rl/skipped"] == 1.0
+        assert result["skipped_disco"]["rl/num_groups_without_pairs"] == 3
+        assert result["kept_disco"]
+        assert (result["skipped_steps"], result["two_of_three_steps"]) == (1, 2)
+    two = found["two_of_three"]
+    assert two["rl/skipped"] == 1 / 3
+    assert two["rl/grad_norm"] > 0
+    assert (two["sync/logprob_gap"], two["sync/logprob_gap_max"]) == pytest.approx(found["two_of_three_gap"], rel=1e-4)
 
     stops = {key: value for key, value in found.items() if key.startswith("stop-")}
     assert len(stops) == 10

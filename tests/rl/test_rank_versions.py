@@ -18,7 +18,7 @@ class RecordedRanks(LearnerRanks):
         super().__init__(RLConfig(num_steps=1), device="cpu", engine_handles=lambda: ["old"])
         self.calls: list[Any] = []
 
-    async def _all(self, method: str, *args: Any) -> list[Any]:
+    async def _all(self, method: str, *args: Any, outlive: bool = False) -> list[Any]:
         self.calls.append((args[0][0], args[1]) if method == "sync" else method)
         return [{}]
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,34 @@ def cluster() -> Any:
     ray.shutdown()
 
 
-async def start(model_dir: Path, **learner: Any) -> LearnerRanks:
-    ranks = LearnerRanks(make_config(ranks=2, zero_stage=2, **learner), device="cpu")
+class TakesWeights:
+    """An engine's actor as far as a sync speaks to it; dies in the method of that name."""
+
+    def __init__(self, dies_in: str = ""):
+        self._dies_in = dies_in
+
+    def init_weight_transfer(self, info: Any) -> None:
+        self._live_through("init_weight_transfer")
+
+    def start_weight_update(self, digesting: bool) -> None:
+        self._live_through("start_weight_update")
+
+    def update_weights(self, info: Any) -> None:
+        self._live_through("update_weights")
+
+    def finish_weight_update(self, version: int) -> None:
+        self._live_through("finish_weight_update")
+
+    def _live_through(self, method: str) -> None:
+        if method == self._dies_in:
+            os._exit(1)
+
+
+async def start(
+    model_dir: Path, *, zero_stage: int = 2, engine_handles: Callable[[], Sequence[Any]] = tuple
+) -> LearnerRanks:
+    config = make_config(ranks=2, zero_stage=zero_stage)
+    ranks = LearnerRanks(config, device="cpu", engine_handles=engine_handles)
     await ranks.start(str(model_dir), objective=make_objective(), temperature=0.8, seed=0)
     return ranks
 
@@ -115,3 +141,23 @@ async def test_a_failing_rank_is_named_and_ends_the_others(
         time.sleep(0.1)
     with pytest.raises(RunStopped, match="not running"):
         await running.step([])
+
+
+async def test_ranks_outlive_the_engines_that_die_of_a_sync(cluster: Any, model_dir: Path) -> None:
+    """Under ZeRO-3, whose ranks gather every weight together; the engines die before and after what they are sent."""
+    engine: Any = ray.remote(TakesWeights).options(num_cpus=0)
+    engines: list[Any] = []
+    ranks = await start(model_dir, zero_stage=3, engine_handles=lambda: engines)
+    try:
+        processes = await ranks.run(f"{HERE}:process_of")
+        for dies_in in ("init_weight_transfer", "update_weights"):
+            engines[:] = [engine.remote(), engine.remote(dies_in)]
+            with pytest.raises(RunStopped, match="weight sync to version 1 failed, engines hold a mixture") as caught:
+                await ranks.sync(1, verify=False)
+            assert "\n" not in str(caught.value)
+        engines[:] = [engine.remote(), engine.remote()]
+        assert (await ranks.sync(1, verify=False))["bytes"] > 0
+        assert (await ranks.step(make_groups(UNEVEN, vocab_size=VOCAB)))["rl/grad_norm"] > 0
+        assert await ranks.run(f"{HERE}:process_of") == processes
+    finally:
+        await ranks.stop()

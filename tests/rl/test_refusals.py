@@ -53,6 +53,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"kind": "dapo", "aggregation": "segment"}, "aggregation", "the same as `sequence`"),
     ({"kind": "rank_grpo", "slate_sees_rank": 1.0}, "slate_sees_rank", "already count what comes after an item"),
     ({"kind": "f_grpo", "kl_coef": 0.1, "kl_in": "reward"}, "kl_in", "segments have a reward each"),
+    ({"kind": "f_grpo", "focal_gamma": 0.5}, "focal_gamma", "segments have a reward each"),
+    ({"kind": "rank_grpo", "focal_gamma": 0.5}, "focal_gamma", "segments have a reward each"),
     ({"kind": "f_grpo", "surrogate": "gmpo", "ratio_level": "sequence"}, "ratio_level", "one advantage for all tokens"),
     # values that cannot do what they are for
     ({"kind": "gmpo", "ratio_level": "token"}, "ratio_level", "gmpo is a mean over tokens"),

@@ -77,3 +77,14 @@ def test_slots_left_out_keep_their_neighbours_in_place() -> None:
     objective = replace(make_objective(), disco=Disco("log_l", 10.0, 0.0, 0.0))
     (shaped,) = shape_groups(groups, [GroupScore([0.9, 0.8, None, 0.1])], objective)
     np.testing.assert_array_equal(shaped.wins_GG, [[0.0, 1.0], [0.0, 0.0]])
+
+
+async def test_the_focal_scale_is_of_the_rewards_before_the_divergence_is_taken_off() -> None:
+    # Rewards 1 and 0; the second pays 0.5 * 0.2: 0 - 0.1, which is no success rate. Centred 0.55 and -0.55, over 1/2.
+    # The scale is that of the raw rewards, 1 - 1/2.
+    run = FakeRun()
+    run.sink.rewards = (1.0, 0.0)
+    objective = replace(make_objective(kl_coef=0.5), kl_in="reward", kl_estimator="k1", focal_gamma=1.0)
+    await run.trainer(objective=objective).run()
+    for advantages in learned_advantages(run):
+        assert advantages == pytest.approx([0.55, -0.55])

@@ -293,6 +293,15 @@ async def test_a_batch_without_a_scored_group_is_skipped() -> None:
     assert notes(run)[0] == ("warning", "step 1: no update, no group has enough scored rollouts")
 
 
+async def test_a_step_whose_rewards_are_all_equal_is_told_and_counted() -> None:
+    run = FakeRun()
+    run.sink.rewards = (0.5, 0.5)
+    await run.trainer().run()
+    assert notes(run)[0] == ("warning", "step 1: no update, every group's rewards are equal")
+    assert [done.metrics["rl/skipped"] for done in steps_done(run).values()] == [1.0, 1.0]
+    assert [line for line in run.log if line.startswith("sync")] == ["sync 1", "sync 2"]
+
+
 async def test_a_criterion_that_nobody_speaks_of_warns_and_the_step_is_learned() -> None:
     run = FakeRun()
     run.sink.per_criterion = {"facts": [0.0, 1.0]}
@@ -495,15 +504,15 @@ async def test_an_engine_that_died_before_a_sync_is_replaced_first() -> None:
 
 async def test_a_sync_that_an_engines_death_broke_off_is_made_again_with_new_engines() -> None:
     run = FakeRun()
-    run.learner.syncs_that_break = {2: 1}
+    run.learner.syncs_that_break = {2: [1, 2]}
     await run.trainer().run()
     first = run.log.index("sync 2")
-    assert run.log[first : first + 3] == ["sync 2", "replace all", "sync 2"]
+    assert run.log[first : first + 5] == ["sync 2", "replace all", "sync 2", "replace all", "sync 2"]
 
 
 async def test_a_sync_that_fails_among_living_engines_stops_the_run() -> None:
     run = FakeRun()
-    run.learner.syncs_that_break = {2: 0}
+    run.learner.syncs_that_break = {2: [0]}
     with pytest.raises(RunStopped, match="broke off"):
         await run.trainer().run()
     assert run.log.count("sync 2") == 1
