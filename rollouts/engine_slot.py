@@ -129,6 +129,7 @@ class EngineSlot:
         for pid in self.processes().values():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        self._pids = {}  # the kernel gives their numbers to others
 
     async def stop(self) -> None:
         """End the engine with its processes, also one that is just being started."""

@@ -146,10 +146,13 @@ class EnginePool:
         """The engines' processes on this host: `engine0-actor`, `engine0-core-PID`, `engine0-worker-PID`, others."""
         return {name: pid for slot in self.slots for name, pid in slot.processes().items()}
 
-    def kill_engines(self) -> None:
-        """End all engines by force; those that have rollouts to sample are replaced."""
+    def kill_engines(self) -> bool:
+        """End all engines by force if rollouts wait for them, and get new ones; False if the engines are idle."""
+        if not self._unfinished:
+            return False
         for slot in self.slots:
             slot.kill()
+        return True
 
     @property
     def is_replacing(self) -> bool:
