@@ -4,6 +4,7 @@ rollout tasks --sample--> handle --X--  the actor, vLLM's core or its worker is 
     |                                     |
     +-- replace(dead handle) ------------>+   the first to notice starts the new engine, the others wait for it:
     |                                         kill what is left -> new actor -> renew(handle): current weights
+    |                                         one that dies on the way there is replaced too
     +<-- new handle ----------------------+
 """
 
@@ -17,7 +18,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from rewards.errors import RunStopped
 from rollouts.engine import SHUTDOWN_GRACE_S, Engine, EngineDied, EngineSpec
@@ -25,6 +26,9 @@ from rollouts.janitor import Footprint
 
 START_TIMEOUT_S = 900.0
 STOP_TIMEOUT_S = SHUTDOWN_GRACE_S + 10.0
+
+DEAD = (RayActorError, OutOfMemoryError)
+"""What a call to an actor that is gone raises; the latter where Ray's memory monitor killed it."""
 
 VITAL = {"EngineCor": "core", "Worker": "worker"}
 """Parts of the titles of vLLM's processes, which the kernel cuts after 15 letters, and their roles here."""
@@ -83,32 +87,46 @@ class EngineSlot:
         # Shielded: a rollout that is given up must not take the others' engine away.
         await asyncio.shield(self._replacement)
 
-    async def _start_anew(self, cause: str) -> None:
-        if self.num_replaced >= self._max_replacements:
-            raise RunStopped(
-                f"engine {self.number} died {self.num_replaced + 1} times ({cause}); look for the reason in Ray's "
-                "logs (memory?), then resume the run, or raise rollouts.max_engine_replacements"
-            )
-        self.num_replaced += 1
-        if self._on_replaced is not None:
-            self._on_replaced(self.number, cause)
-        ray.kill(self.handle)
-        handle = await start_engine(self._spec, **self._options)
-        footprint, pids = await left_by(handle)
-        if self._renew is not None:
-            await self._renew(handle)
-        self.handle, self._footprint, self._pids = handle, footprint, pids
-        self._replacement = None
-
-    async def cause_of_death(self) -> str | None:
-        """Why the engine is gone, or None while it lives."""
+    async def _start_anew(self, cause: str | None) -> None:
+        handle = self.handle
         try:
-            await self.handle.check.remote()
-        except (RayTaskError, RayActorError) as error:
-            if (cause := cause_of_death(error)) is None:
+            while cause is not None:
+                if self.num_replaced >= self._max_replacements:
+                    raise RunStopped(
+                        f"engine {self.number} died {self.num_replaced + 1} times ({cause}); look for the reason in "
+                        "Ray's logs (memory?), then resume the run, or raise rollouts.max_engine_replacements"
+                    )
+                self.num_replaced += 1
+                if self._on_replaced is not None:
+                    self._on_replaced(self.number, cause)
+                ray.kill(handle)
+                try:
+                    handle = await start_engine(self._spec, **self._options)
+                    self._footprint, self._pids = await left_by(handle)
+                    cause = await self._renewed(handle)
+                except (RayTaskError, *DEAD) as error:
+                    if (cause := cause_of_death(error)) is None:
+                        raise
+            self.handle = handle
+        finally:
+            self._replacement = None
+            if handle is not self.handle:
+                ray.kill(handle)
+
+    async def _renewed(self, handle: Any) -> str | None:
+        """Brings a new engine to the current weights; why it is gone, if it died of that."""
+        try:
+            if self._renew is not None:
+                await self._renew(handle)
+        except RunStopped:
+            if (cause := await death_of(handle)) is None:
                 raise
             return cause
         return None
+
+    async def cause_of_death(self) -> str | None:
+        """Why the engine is gone, or None while it lives."""
+        return await death_of(self.handle)
 
     def processes(self) -> dict[str, int]:
         """The engine's processes by role, `engine0-actor` for instance, if they run on this host."""
@@ -177,7 +195,7 @@ async def stop_engine(handle: Any) -> bool:
     heard = True
     try:
         await asyncio.wait_for(handle.stop.remote(), STOP_TIMEOUT_S)
-    except RayActorError:
+    except DEAD:
         return True  # already gone
     except TimeoutError:
         heard = False
@@ -185,10 +203,21 @@ async def stop_engine(handle: Any) -> bool:
     return heard
 
 
+async def death_of(handle: Any) -> str | None:
+    """Why an engine is gone, or None while it lives."""
+    try:
+        await handle.check.remote()
+    except (RayTaskError, *DEAD) as error:
+        if (cause := cause_of_death(error)) is None:
+            raise
+        return cause
+    return None
+
+
 def cause_of_death(error: BaseException) -> str | None:
     """One line if the error means that an engine is gone, else None."""
     if isinstance(error, RayTaskError) and isinstance(error.cause, EngineDied):
         return str(error.cause).splitlines()[0]
-    if isinstance(error, RayActorError):
+    if isinstance(error, DEAD):
         return f"its actor is gone: {str(error).strip().splitlines()[0]}"
     return None
