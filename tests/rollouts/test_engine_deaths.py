@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import sys
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
+import rollouts.engine
 import rollouts.engine_slot
 import rollouts.pool
 from rewards.errors import RunStopped
 from rewards.types import GroupKey, ParsedAnswer, Prompt
 from rollouts.config import EngineConfig
-from rollouts.engine import EngineDied, EngineSpec, SampledAnswer
-from rollouts.engine_slot import EngineSlot, stop_engine
+from rollouts.engine import Engine, EngineDied, EngineSpec, SampledAnswer
+from rollouts.engine_slot import EngineSlot, cause_of_death, stop_engine
 from rollouts.janitor import Footprint
 from rollouts.pool import EnginePool
 from rollouts.types import GroupRequest, SamplingSpec, VersionSpan
@@ -134,6 +137,25 @@ async def test_a_new_engine_that_dies_before_it_is_ready_is_replaced_too(monkeyp
     assert all(cause.startswith("its actor is gone: ") for cause in stand.causes[3:])
     assert slot.handle not in stand.killed
     assert len(set(stand.killed)) == 3  # the first, and those that had been started
+
+
+async def test_a_core_that_ends_while_it_starts_is_a_death(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM raises this where its core is killed while it loads the model."""
+
+    def from_engine_args(arguments: object) -> None:
+        raise RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
+
+    monkeypatch.setattr(rollouts.engine, "environment", lambda spec: {})
+    for name, attribute in (
+        ("vllm", {"AsyncEngineArgs": lambda **arguments: arguments}),
+        ("vllm.config.weight_transfer", {"WeightTransferConfig": object}),
+        ("vllm.v1.engine.async_llm", {"AsyncLLM": SimpleNamespace(from_engine_args=from_engine_args)}),
+    ):
+        monkeypatch.setitem(sys.modules, name, cast(Any, SimpleNamespace(**attribute)))
+    with pytest.raises(EngineDied, match=r"^vLLM did not start: Engine core initialization failed") as caught:
+        await Engine(SPEC).start()
+    raised = RayTaskError("start", "traceback", caught.value).as_instanceof_cause()
+    assert cause_of_death(raised) == str(caught.value)
 
 
 async def test_deaths_of_new_engines_count_and_the_next_to_ask_hears_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
