@@ -77,7 +77,7 @@ async def _train(recipe: Recipe, config: SFTConfig, run: RunDir, model: Path, da
             run.path,
             processes=learner.processes,
             waiting=tuple,
-            kill_engines=lambda: None,
+            kill_engines=lambda: False,
         )
         clock = PhaseClock(watchdog)
         clock.enter("start", 0)

@@ -6,7 +6,7 @@ watch() looks every few seconds; after a while without one: tells the display wh
                         |
 past the deadline: stacks of driver, engines and ranks -> RUN/stacks/*.txt
                         |
-                        +-- action `retry`, sampling or evaluating: kill the engines, the pool replaces them
+                        +-- action `retry`, rollouts unfinished: kill the engines, the pool replaces them
                         +-- otherwise RunStopped: the run ends with one line and can be resumed
 
 A driver that is busy itself (a judge, a parser or a file system that does not come back) cannot look: the kernel's
@@ -43,7 +43,7 @@ class Watchdog:
         run: where `stacks/` goes.
         processes: name and process id of every engine process and learner rank on this host.
         waiting: what the phase waits for, for instance rollouts that have not come back.
-        kill_engines: for the action `retry`.
+        kill_engines: for the action `retry`; False where no engine is at work, and none is killed.
         starting: whether an engine is being replaced, which may take as long as the phase `start`.
     """
 
@@ -55,7 +55,7 @@ class Watchdog:
         *,
         processes: Callable[[], Mapping[str, int]],
         waiting: Callable[[], Sequence[str]],
-        kill_engines: Callable[[], None],
+        kill_engines: Callable[[], bool],
         starting: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -113,9 +113,9 @@ class Watchdog:
         names = self._names()
         waits_for = f", waiting for {names}" if names else ""
         what = f"step {self._step}, phase {self._phase}: no sign of life for {silent_s:.0f} s{waits_for}"
-        if self._config.action == "retry" and self._phase in ("sample", "evaluate") and not self._starting():
+        may_retry = self._config.action == "retry" and self._phase in ("sample", "evaluate") and not self._starting()
+        if may_retry and self._kill_engines():
             self.handle(Note("warning", f"{what}; engines are killed and replaced, stacks are in {folder}"))
-            self._kill_engines()
             return
         raise RunStopped(f"{what}; stacks are in {folder}. Resume the run, or raise launch.watchdog.deadline_s")
 

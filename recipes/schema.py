@@ -62,7 +62,7 @@ class WatchdogConfig(StrictModel):
     phases: PhaseDeadlines = PhaseDeadlines()
     """For instance {sample: 300}."""
     action: Literal["stop", "retry"] = "stop"
-    """`retry`: engines that hang while sampling are killed and replaced; any other phase stops the run."""
+    """`retry`: engines that hang over rollouts are killed and replaced; whatever else hangs stops the run."""
 
 
 class LaunchConfig(StrictModel):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
-from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayActorError, RayTaskError
+from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayActorError, RayTaskError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -293,7 +293,7 @@ async def _outcome(ref: Any) -> BaseException | None:
     """Waits; a rank that cannot close any more is killed anyway."""
     try:
         await ref
-    except (RayActorError, RayTaskError) as error:
+    except (RayActorError, OutOfMemoryError, RayTaskError) as error:
         return error
     return None
 
@@ -309,7 +309,7 @@ def _first_cause(errors: Mapping[int, BaseException]) -> BaseException:
         if isinstance(raised := _raised(error), PodiumError):
             return raised
     for rank, error in errors.items():
-        if isinstance(error, RayActorError):
+        if isinstance(error, (RayActorError, OutOfMemoryError)):
             reason = str(error).strip().splitlines()[0]
             return RunStopped(f"learner rank {rank} died ({reason}); resume from the last checkpoint")
     return next(iter(errors.values()))

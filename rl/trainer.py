@@ -195,6 +195,7 @@ class Trainer:
             self.events.handle(Note("warning", f"step {step}: no update, {reason}"))
             return metrics | {"rl/skipped": 1.0}
         if self.colocated:
+            await self.engines.heal()
             await self.engines.sleep()
             self._asleep = True
         batch = await shape_batch(batch, scores, build, objective=self.objective, learner=self.learner)
@@ -227,11 +228,11 @@ class Trainer:
 
     async def _sync(self, step: int) -> dict[str, float]:
         self._clock.enter("sync", step)
+        await self.engines.heal()
         asleep = self._asleep
         if asleep:
             await self.engines.wake(["weights"])
         verify = step % self.rl.sync.verify_every == 0
-        await self.engines.heal()
         while True:
             try:
                 metrics = await self.learner.sync(step, verify=verify)

@@ -157,7 +157,7 @@ class Engine:
         self._janitor: Janitor | None = None
 
     async def start(self) -> None:
-        """Load the model; policy version 0 is what was loaded."""
+        """Load the model; policy version 0 is what was loaded. Raises EngineDied if vLLM's core ends on the way."""
         os.environ.update(environment(self.spec))
         from vllm import AsyncEngineArgs
         from vllm.config.weight_transfer import WeightTransferConfig
@@ -166,7 +166,10 @@ class Engine:
         arguments = engine_arguments(self.spec)
         if self.spec.transfer is not None:
             arguments["weight_transfer_config"] = WeightTransferConfig(backend=f"podium_{self.spec.transfer}")
-        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+        try:
+            self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+        except RuntimeError as error:
+            raise EngineDied(f"vLLM did not start: {error}") from error
         await self._llm.update_weight_version("0")
         self._janitor = Janitor(self.footprint())
 

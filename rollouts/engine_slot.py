@@ -4,7 +4,7 @@ rollout tasks --sample--> handle --X--  the actor, vLLM's core or its worker is 
     |                                     |
     +-- replace(dead handle) ------------>+   the first to notice starts the new engine, the others wait for it:
     |                                         kill what is left -> new actor -> renew(handle): current weights
-    |                                         one that dies of that is replaced too
+    |                                         one that dies on the way there is replaced too
     +<-- new handle ----------------------+
 """
 
@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from rewards.errors import RunStopped
 from rollouts.engine import SHUTDOWN_GRACE_S, Engine, EngineDied, EngineSpec
@@ -26,6 +26,9 @@ from rollouts.janitor import Footprint
 
 START_TIMEOUT_S = 900.0
 STOP_TIMEOUT_S = SHUTDOWN_GRACE_S + 10.0
+
+DEAD = (RayActorError, OutOfMemoryError)
+"""What a call to an actor that is gone raises; the latter where Ray's memory monitor killed it."""
 
 VITAL = {"EngineCor": "core", "Worker": "worker"}
 """Parts of the titles of vLLM's processes, which the kernel cuts after 15 letters, and their roles here."""
@@ -86,20 +89,29 @@ class EngineSlot:
 
     async def _start_anew(self, cause: str | None) -> None:
         handle = self.handle
-        while cause is not None:
-            if self.num_replaced >= self._max_replacements:
-                raise RunStopped(
-                    f"engine {self.number} died {self.num_replaced + 1} times ({cause}); look for the reason in Ray's "
-                    "logs (memory?), then resume the run, or raise rollouts.max_engine_replacements"
-                )
-            self.num_replaced += 1
-            if self._on_replaced is not None:
-                self._on_replaced(self.number, cause)
-            ray.kill(handle)
-            handle = await start_engine(self._spec, **self._options)
-            cause = await self._renewed(handle)
-        self._footprint, self._pids = await left_by(handle)
-        self.handle, self._replacement = handle, None
+        try:
+            while cause is not None:
+                if self.num_replaced >= self._max_replacements:
+                    raise RunStopped(
+                        f"engine {self.number} died {self.num_replaced + 1} times ({cause}); look for the reason in "
+                        "Ray's logs (memory?), then resume the run, or raise rollouts.max_engine_replacements"
+                    )
+                self.num_replaced += 1
+                if self._on_replaced is not None:
+                    self._on_replaced(self.number, cause)
+                ray.kill(handle)
+                try:
+                    handle = await start_engine(self._spec, **self._options)
+                    self._footprint, self._pids = await left_by(handle)
+                    cause = await self._renewed(handle)
+                except (RayTaskError, *DEAD) as error:
+                    if (cause := cause_of_death(error)) is None:
+                        raise
+            self.handle = handle
+        finally:
+            self._replacement = None
+            if handle is not self.handle:
+                ray.kill(handle)
 
     async def _renewed(self, handle: Any) -> str | None:
         """Brings a new engine to the current weights; why it is gone, if it died of that."""
@@ -135,6 +147,7 @@ class EngineSlot:
         for pid in self.processes().values():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        self._pids = {}  # the kernel gives their numbers to others
 
     async def stop(self) -> None:
         """End the engine with its processes, also one that is just being started."""
@@ -182,7 +195,7 @@ async def stop_engine(handle: Any) -> bool:
     heard = True
     try:
         await asyncio.wait_for(handle.stop.remote(), STOP_TIMEOUT_S)
-    except RayActorError:
+    except DEAD:
         return True  # already gone
     except TimeoutError:
         heard = False
@@ -194,7 +207,7 @@ async def death_of(handle: Any) -> str | None:
     """Why an engine is gone, or None while it lives."""
     try:
         await handle.check.remote()
-    except (RayTaskError, RayActorError) as error:
+    except (RayTaskError, *DEAD) as error:
         if (cause := cause_of_death(error)) is None:
             raise
         return cause
@@ -205,6 +218,6 @@ def cause_of_death(error: BaseException) -> str | None:
     """One line if the error means that an engine is gone, else None."""
     if isinstance(error, RayTaskError) and isinstance(error.cause, EngineDied):
         return str(error.cause).splitlines()[0]
-    if isinstance(error, RayActorError):
+    if isinstance(error, DEAD):
         return f"its actor is gone: {str(error).strip().splitlines()[0]}"
     return None

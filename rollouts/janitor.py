@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,14 +38,17 @@ def footprint_of(pids: Sequence[int]) -> Footprint:
     """What these processes of this host would leave behind if they were killed now."""
     mapped: set[int] = set()
     for pid in pids:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            _, _, _, _, inode, *name = line.split(maxsplit=5)
-            if name and name[0].startswith(f"{SHARED_MEMORY}/"):
-                mapped.add(int(inode))
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended while we looked
+            for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+                _, _, _, _, inode, *name = line.split(maxsplit=5)
+                if name and name[0].startswith(f"{SHARED_MEMORY}/"):
+                    mapped.add(int(inode))
     # By inode: a semaphore is mapped under the name that it had before it got its own.
-    files = [
-        str(path) for path in SHARED_MEMORY.iterdir() if path.name.startswith(KINDS) and path.stat().st_ino in mapped
-    ]
+    files: list[str] = []
+    for path in SHARED_MEMORY.iterdir():
+        with suppress(FileNotFoundError):  # somebody took it away while we looked
+            if path.name.startswith(KINDS) and path.stat().st_ino in mapped:
+                files.append(str(path))
     return Footprint(os.uname().nodename, tuple(pids), tuple(sorted(files)))
 
 

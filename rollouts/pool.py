@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayTaskError
 
 from rewards.together import all_or_none
 from rewards.types import GroupKey, GroupSink, ParsedAnswer, Prompt
 from rollouts.engine import EngineSpec, SampledAnswer
-from rollouts.engine_slot import EngineSlot, Renew, cause_of_death
+from rollouts.engine_slot import DEAD, EngineSlot, Renew, cause_of_death
 from rollouts.segments import locate_segments
 from rollouts.types import EngineStats, Group, GroupRequest, Rollout, Turn, candidate_of
 
@@ -146,10 +146,13 @@ class EnginePool:
         """The engines' processes on this host: `engine0-actor`, `engine0-core-PID`, `engine0-worker-PID`, others."""
         return {name: pid for slot in self.slots for name, pid in slot.processes().items()}
 
-    def kill_engines(self) -> None:
-        """End all engines by force; those that have rollouts to sample are replaced."""
+    def kill_engines(self) -> bool:
+        """End all engines by force if rollouts wait for them, and get new ones; False if the engines are idle."""
+        if not self._unfinished:
+            return False
         for slot in self.slots:
             slot.kill()
+        return True
 
     @property
     def is_replacing(self) -> bool:
@@ -241,7 +244,7 @@ class EnginePool:
             except asyncio.CancelledError:
                 ray.cancel(reply)  # a run that goes on, as one does that is asked to stop, needs an idle engine
                 raise
-            except (RayTaskError, RayActorError) as error:
+            except (RayTaskError, *DEAD) as error:
                 if (cause := cause_of_death(error)) is None:
                     raise
                 await slot.replace(handle, cause)

@@ -36,6 +36,7 @@ class Bench:
     ) -> None:
         self.now, self.kills, self.sink, self.starting = 0.0, 0, Recorder(), False
         self.waiting: list[str] = []
+        self.at_work = True
         self.dog = Watchdog(
             WatchdogConfig.model_validate({"deadline_s": 60.0, "action": action, "phases": phases}),
             self.sink,
@@ -47,8 +48,9 @@ class Bench:
             clock=lambda: self.now,
         )
 
-    def _kill(self) -> None:
-        self.kills += 1
+    def _kill(self) -> bool:
+        self.kills += self.at_work
+        return self.at_work
 
 
 async def test_it_is_quiet_while_there_are_signs_of_life(tmp_path: Path) -> None:
@@ -91,6 +93,15 @@ async def test_retry_kills_the_engines_while_they_sample_and_stops_in_any_other_
     with pytest.raises(RunStopped, match="phase learn"):
         await bench.dog.look()
     assert bench.kills == 1
+
+
+async def test_retry_stops_the_run_where_no_engine_is_at_work(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, action="retry")
+    bench.dog.handle(PhaseStarted(3, "evaluate", 0.0))
+    bench.at_work, bench.waiting, bench.now = False, ["scores of heldout3-0#0"], 61.0
+    with pytest.raises(RunStopped, match="phase evaluate: no sign of life for 61 s, waiting for scores of heldout3-0"):
+        await bench.dog.look()
+    assert bench.kills == 0
 
 
 async def test_a_phase_may_have_a_deadline_of_its_own(tmp_path: Path) -> None:

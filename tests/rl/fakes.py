@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from ray.exceptions import RayActorError
 
 from rewards.errors import RunStopped
 from rewards.types import Candidate, GroupKey, GroupScore, GroupSink, Prior, Prompt
@@ -95,10 +96,16 @@ class FakeEngines:
         return groups
 
     async def sleep(self) -> None:
+        self._must_live()
         self.log.append("sleep")
 
     async def wake(self, tags: list[str]) -> None:
+        self._must_live()
         self.log.append(f"wake {','.join(tags)}")
+
+    def _must_live(self) -> None:
+        if self.dead:
+            raise RayActorError
 
 
 @dataclass

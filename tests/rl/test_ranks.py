@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import ray
-from ray.exceptions import OutOfDiskError
+from ray.exceptions import OutOfDiskError, OutOfMemoryError
 
 from rewards.errors import RunStopped, UserError
 from rl.learner import Learner
-from rl.ranks import LearnerRanks
+from rl.ranks import LearnerRanks, _first_cause
 from rollouts.tiny import build_tiny_model
 from tests.rl.learner_data import make_groups, make_objective
 from tests.rl.test_learner import UNEVEN, VOCAB, make_config
@@ -119,6 +119,12 @@ async def test_a_full_object_store_is_one_line(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(RunStopped, match=r"no room for the step's groups .*--resume") as caught:
         await LearnerRanks(make_config(), device="cpu").step([])
     assert "\n" not in str(caught.value)
+
+
+async def test_a_rank_that_rays_memory_monitor_killed_is_named() -> None:
+    error = _first_cause({0: ZeroDivisionError(), 1: OutOfMemoryError("Task was killed: low on memory.\nMore of it")})
+    assert isinstance(error, RunStopped)
+    assert str(error) == "learner rank 1 died (Task was killed: low on memory.); resume from the last checkpoint"
 
 
 @pytest.mark.parametrize(

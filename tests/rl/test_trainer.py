@@ -502,6 +502,25 @@ async def test_an_engine_that_died_before_a_sync_is_replaced_first() -> None:
     assert run.log.count("sync 1") == 1
 
 
+async def test_a_colocated_engine_that_died_before_it_slept_or_in_its_sleep_is_replaced_first() -> None:
+    run = FakeRun()
+    learned, judged = run.learner.step, run.sink.scores
+
+    async def scores() -> Any:
+        run.engines.dead = 1
+        return await judged()
+
+    async def step(groups: Any) -> Any:
+        run.engines.dead = 1
+        return await learned(groups)
+
+    run.sink.scores, run.learner.step = scores, step  # type: ignore[method-assign]
+    await run.trainer(rl=RL.model_copy(update={"num_steps": 1}), colocated=True).run()
+    start = run.log.index("save groups 1") + 1
+    slept = ["replace the dead", "sleep", "learn"]
+    assert run.log[start : start + 7] == [*slept, "replace the dead", "wake weights", "sync 1", "wake kv_cache"]
+
+
 async def test_a_sync_that_an_engines_death_broke_off_is_made_again_with_new_engines() -> None:
     run = FakeRun()
     run.learner.syncs_that_break = {2: [1, 2]}

@@ -11,6 +11,8 @@ import time
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
+import pytest
+
 from rollouts.janitor import SHARED_MEMORY, Footprint, footprint_of, sweep
 
 ENGINE = """
@@ -76,6 +78,23 @@ def test_a_footprint_names_the_processes_and_the_shared_memory_that_they_have_ma
     finally:
         memory.close()
         memory.unlink()
+
+
+def test_what_vanishes_while_it_is_looked_at_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    memory = SharedMemory(create=True, size=64)
+    vanished = SHARED_MEMORY / f"psm_vanished_{os.getpid()}"
+    listed = [*SHARED_MEMORY.iterdir(), vanished]
+    monkeypatch.setattr(Path, "iterdir", lambda self: iter(listed))
+    try:
+        left = footprint_of([ended.pid, os.getpid()])
+    finally:
+        memory.close()
+        memory.unlink()
+    assert left.pids == (ended.pid, os.getpid())
+    assert str(SHARED_MEMORY / memory.name.removeprefix("/")) in left.shared_memory
+    assert str(vanished) not in left.shared_memory
 
 
 def test_sweeping_touches_no_other_process() -> None:

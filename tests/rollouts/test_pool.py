@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from rewards.types import Candidate, GroupKey, ParsedAnswer, Prompt, TextSpan
 from rollouts.config import EngineConfig
 from rollouts.engine import EngineSpec, SampledAnswer
 from rollouts.engine_slot import role_of
+from rollouts.janitor import Footprint
 from rollouts.pool import EnginePool, actor_options, make_rollout, share_cores
 from rollouts.tiny import build_tiny_tokenizer
 from rollouts.types import GroupRequest, SamplingSpec, Turn, VersionSpan, candidate_of
@@ -153,6 +155,25 @@ async def test_what_is_waited_for_has_a_name() -> None:
     pool.slots[1]._replacement = replacement = asyncio.create_task(asyncio.sleep(0))
     assert pool.unfinished() == ["a new engine 1", "rollout step1-0#0/2", "rollout step1-1#0/0"]
     await replacement
+
+
+def test_only_engines_that_are_at_work_are_killed_and_their_processes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = EngineSpec(model="m", max_model_len=8, config=EngineConfig(), device="cpu")
+    pool = EnginePool([spec], parse=lambda prompt, text: ParsedAnswer(), deadline_s=1.0)
+    (slot,) = pool.slots
+    slot.handle = object()
+    slot._footprint, slot._pids = Footprint(os.uname().nodename, (11, 12), ()), {"engine": 11, "VLLM::EngineCor:12": 12}
+    killed: list[Any] = []
+    monkeypatch.setattr("rollouts.engine_slot.ray.kill", killed.append)
+    monkeypatch.setattr("rollouts.engine_slot.os.kill", lambda pid, signal: killed.append(pid))
+    assert not pool.kill_engines()
+    assert killed == []
+    pool._unfinished = {(GroupKey("step1-1"), 0)}
+    assert pool.kill_engines()
+    assert killed == [slot.handle, 11, 12]
+    assert pool.kill_engines()  # before anybody noticed: the kernel may have given the numbers to others
+    assert killed == [slot.handle, 11, 12, slot.handle]
+    assert pool.processes() == {}
 
 
 # --- segments -----------------------------------------------------------------------------------------------------
