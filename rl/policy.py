@@ -17,6 +17,9 @@ from rl.batching import MicroBatch
 from rl.config import LearnerConfig
 from rl.logprobs import LogprobHead
 
+LOGIT_KEYS = {"final_logit_softcapping": None, "logit_scale": 1.0, "logits_scaling": 1.0, "lm_head_multiplier": 1.0}
+"""Keys of a model's config that change logits behind the output layer, with the value that changes nothing."""
+
 
 class Policy(nn.Module):
     """`model` is the Hugging Face model; its parameters keep their names, its output layer is a LogprobHead."""
@@ -64,7 +67,8 @@ def load_policy(model_dir: str | Path, config: LearnerConfig, *, temperature: fl
     model: Any = AutoModelForCausalLM.from_pretrained(
         str(model_dir),
         dtype=getattr(torch, config.dtype),
-        attn_implementation=shared_prefix.register() if config.share_prompt else "sdpa",
+        # None: sdpa, and eager for the few models that have no other.
+        attn_implementation=shared_prefix.register() if config.share_prompt else None,
         local_files_only=True,
     )
     _check_output_layer(model, model_dir)
@@ -77,9 +81,12 @@ def load_policy(model_dir: str | Path, config: LearnerConfig, *, temperature: fl
 
 
 def _check_output_layer(model: Any, model_dir: str | Path) -> None:
-    if getattr(model.get_output_embeddings(), "bias", None) is not None:
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        raise UserError(f"{model_dir}: its output layer is a {type(head).__name__}, not a Linear; use another model")
+    if head.bias is not None:
         raise UserError(f"{model_dir}: output layers with a bias are not supported; use a model without one")
-    for key, neutral in (("final_logit_softcapping", None), ("logit_scale", 1.0), ("logits_scaling", 1.0)):
+    for key, neutral in LOGIT_KEYS.items():
         value = getattr(model.config, key, None)
         if value is not None and value != neutral:
             raise UserError(

@@ -19,6 +19,7 @@ from rl.weights import LearnerSource
 from rl.zero import check_learner
 from rollouts.tiny import build_tiny_model
 from tests.rl.learner_data import make_groups, make_objective
+from tests.rl.learner_models import write_model
 from tests.rl.learner_objectives import INIT_STD, check_objective_runs, objective_runs
 from tests.rl.learner_worker import run_ranks
 from tests.rl.loss_data import SETTINGS
@@ -189,7 +190,9 @@ def without_times(row: dict[str, float]) -> dict[str, float]:
     return {key: value for key, value in row.items() if not key.startswith("time/")}
 
 
-def everything_else(rank: int, world_size: int, port: int, model_dir: Path, folder: Path) -> dict[str, Any]:
+def everything_else(
+    rank: int, world_size: int, port: int, model_dir: Path, hybrid_dir: Path, folder: Path
+) -> dict[str, Any]:
     """The other promises, in one process per rank, since starting one is what takes long."""
     found: dict[str, Any] = {}
     groups = make_groups(UNEVEN, vocab_size=VOCAB, masked=True)
@@ -240,6 +243,14 @@ def everything_else(rank: int, world_size: int, port: int, model_dir: Path, fold
     found["level"] = learner.step(level)
     learner = make_learner(model_dir, rank, world_size, port, make_config(zero_stage=1), kl_coef=1e-12)
     found["level_full"] = learner.step(level)
+
+    # A model with linear attention learns with a prompt for each answer only, where every rank is told.
+    for stage in (1, 3):
+        learner = make_learner(hybrid_dir, rank, world_size, port, make_config(zero_stage=stage, share_prompt=False))
+        found[f"hybrid-{stage}"] = train(learner, 1)[0]
+        with pytest.raises(UserError) as refusal:
+            make_learner(hybrid_dir, rank, world_size, port, make_config(zero_stage=stage))
+        found[f"refusal-{stage}"] = str(refusal.value)
 
     # Numbers that are not finite, on the last rank only, stop every rank with the weights as they were.
     for stage, dtype in ((0, "float32"), (1, "float32"), (1, "bfloat16"), (2, "bfloat16"), (3, "bfloat16")):
@@ -304,7 +315,10 @@ def _rollouts(groups: list[TrainGroup]) -> list[TrainRollout]:
 @pytest.mark.slow
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_the_learner_keeps_its_promises(model_dirs: dict[str, Path], tmp_path: Path, world_size: int) -> None:
-    found, *others = run_ranks(everything_else, model_dirs["tied"], tmp_path, folder=tmp_path, world_size=world_size)
+    hybrid_dir = write_model("qwen3_5_text", tmp_path / "hybrid")
+    found, *others = run_ranks(
+        everything_else, model_dirs["tied"], hybrid_dir, tmp_path, folder=tmp_path, world_size=world_size
+    )
 
     reference = found["bf16-1"]
     for stage in (2, 3):
@@ -338,6 +352,12 @@ def test_the_learner_keeps_its_promises(model_dirs: dict[str, Path], tmp_path: P
     assert found["level"]["rl/num_tokens"] < found["level_full"]["rl/num_tokens"]
     assert found["level"]["rl/policy_loss"] == pytest.approx(found["level_full"]["rl/policy_loss"], abs=1e-6)
     assert found["level"]["rl/grad_norm"] == pytest.approx(found["level_full"]["rl/grad_norm"], rel=1e-5)
+
+    for result in (found, *others):
+        for stage in (1, 3):
+            assert "set rl.learner.share_prompt: false" in result[f"refusal-{stage}"]
+            for metric in ("rl/loss", "rl/grad_norm"):
+                assert result[f"hybrid-{stage}"][metric] == pytest.approx(found["hybrid-1"][metric], rel=1e-5)
 
     stops = {key: value for key, value in found.items() if key.startswith("stop-")}
     assert len(stops) == 10
