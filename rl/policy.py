@@ -60,7 +60,7 @@ def load_policy(model_dir: str | Path, config: LearnerConfig, *, temperature: fl
     """Load a model in the Hugging Face layout for training.
 
     Raises:
-        UserError: the model has a part that the chunked log-probabilities leave out.
+        UserError: the model has a part that the chunked log-probabilities leave out, or no layers to checkpoint.
     """
     from transformers import AutoModelForCausalLM
 
@@ -73,11 +73,24 @@ def load_policy(model_dir: str | Path, config: LearnerConfig, *, temperature: fl
     )
     _check_output_layer(model, model_dir)
     model.set_output_embeddings(LogprobHead(model.get_output_embeddings()))
+    model.eval()  # no dropout: log-probabilities must be those of the policy that sampled
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    else:
-        model.eval()  # no dropout: log-probabilities must be those of the policy that sampled
+        _checkpoint_layers(model, model_dir)
     return Policy(model, temperature=temperature, logprob_chunk=config.logprob_chunk)
+
+
+def _checkpoint_layers(model: Any, model_dir: str | Path) -> None:
+    """Transformers checkpoints a layer only in training mode; what is inside the layer stays as in evaluation."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers or not model.supports_gradient_checkpointing:
+        raise UserError(f"{model_dir}: has no layers to checkpoint; set rl.learner.gradient_checkpointing: false")
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for layer in layers:
+        layer.training = True
+        for name in [name for name, value in vars(layer).items() if "drop" in name and isinstance(value, float)]:
+            setattr(layer, name, 0.0)  # the layer's own dropout is no module
 
 
 def _check_output_layer(model: Any, model_dir: str | Path) -> None:

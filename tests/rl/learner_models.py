@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from rollouts.tiny import build_tiny_tokenizer
+
 KEYS: dict[str, dict[str, Any]] = {
     "deepseek_v3": {
         "kv_lora_rank": 8,
@@ -44,7 +46,8 @@ def write_model(kind: str, folder: Path, **keys: Any) -> Path:
         kind: `model_type` in the config.
         keys: of the config, besides those of `KEYS`.
     """
-    sizes = {"vocab_size": 384, "hidden_size": 32, "intermediate_size": 64}
+    tokenizer = build_tiny_tokenizer()
+    sizes = {"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64}
     sizes |= {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
     config = AutoConfig.for_model(kind, **sizes | KEYS.get(kind, {}) | keys)
     with torch.random.fork_rng(devices=[]):
@@ -54,4 +57,5 @@ def write_model(kind: str, folder: Path, **keys: Any) -> Path:
             if parameter.dim() > 1 or name.endswith("sinks"):
                 torch.nn.init.normal_(parameter, std=0.2)
     model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder

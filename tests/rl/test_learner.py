@@ -244,6 +244,17 @@ def everything_else(
     learner = make_learner(model_dir, rank, world_size, port, make_config(zero_stage=1), kl_coef=1e-12)
     found["level_full"] = learner.step(level)
 
+    # Layers that are run again in the backward pass change no number.
+    for stage in (1, 3):
+        learner = make_learner(
+            model_dir, rank, world_size, port, make_config(zero_stage=stage, gradient_checkpointing=True)
+        )
+        num_runs = count_checkpointed(learner)
+        rows = train(learner, 2)
+        found[f"checkpointing-{stage}"] = (rows, num_runs[0])
+    learner = make_learner(model_dir, rank, world_size, port, make_config())
+    found["not checkpointing"] = train(learner, 2)
+
     # A model with linear attention learns with a prompt for each answer only, where every rank is told.
     for stage in (1, 3):
         learner = make_learner(hybrid_dir, rank, world_size, port, make_config(zero_stage=stage, share_prompt=False))
@@ -269,6 +280,20 @@ def everything_else(
             same = all(np.array_equal(kept[name], after[name]) for name in after)
             found[f"stop-{stage}-{dtype}-{fault}"] = (message, same)
     return found
+
+
+def count_checkpointed(learner: Learner) -> list[int]:
+    """One number: how many times a layer was run without keeping what is inside it."""
+    num_runs = [0]
+    for layer in learner.model.base_model.layers:
+        real = layer._gradient_checkpointing_func
+
+        def counted(*args: Any, real: Any = real, **kwargs: Any) -> Any:
+            num_runs[0] += 1
+            return real(*args, **kwargs)
+
+        layer._gradient_checkpointing_func = counted
+    return num_runs
 
 
 def gap_of(logprobs: list[np.ndarray], groups: list[TrainGroup]) -> tuple[float, float]:
@@ -355,6 +380,11 @@ def test_the_learner_keeps_its_promises(model_dirs: dict[str, Path], tmp_path: P
 
     for result in (found, *others):
         for stage in (1, 3):
+            rows, num_runs = result[f"checkpointing-{stage}"]
+            assert num_runs >= 2 * 2  # layers, steps
+            for row, other in zip(rows, found["not checkpointing"], strict=True):
+                for metric in ("rl/loss", "rl/grad_norm", "rl/entropy"):
+                    assert row[metric] == pytest.approx(other[metric], rel=1e-5, abs=1e-6)
             assert "set rl.learner.share_prompt: false" in result[f"refusal-{stage}"]
             for metric in ("rl/loss", "rl/grad_norm"):
                 assert result[f"hybrid-{stage}"][metric] == pytest.approx(found["hybrid-1"][metric], rel=1e-5)
