@@ -99,7 +99,7 @@ class Learner:
             model=policy, optimizer=optimizer, config=settings, dist_init_required=False
         )
         # Here, because under ZeRO-3 the engine's hooks bring the weights together.
-        check_model(policy, self.model_dir, share_prompt=config.learner.share_prompt, device=self.device)
+        check_model(policy, self.model_dir, config.learner, self.device)
         if objective.kl_coef > 0 and config.learner.lora is not None:
             self._reference = BaseOnly(self._engine, self.model)
         self._basic_optimizer: torch.optim.Optimizer = optimizer

@@ -18,6 +18,7 @@ import torch
 from rewards.errors import UserError
 from rl import shared_prefix
 from rl.batching import build_micro_batches
+from rl.config import LearnerConfig
 from rl.policy import Policy
 from rl.types import TrainGroup, TrainRollout
 
@@ -33,18 +34,20 @@ CANNOT = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueEr
 
 
 @torch.no_grad()
-def check_model(policy: Policy, model_dir: str | Path, *, share_prompt: bool, device: torch.device) -> None:
+def check_model(policy: Policy, model_dir: str | Path, config: LearnerConfig, device: torch.device) -> None:
     """On every rank at once, since under ZeRO-3 each holds a part of the weights.
 
     Raises:
         UserError: the log-probabilities are not the model's own; what to change, if anything helps.
     """
-    fault = _fault(policy, share_prompt, device)
+    fault = _fault(policy, config.share_prompt, device)
     if fault is None:
         return
-    if share_prompt and _fault(policy, False, device) is None:
+    if config.share_prompt and _fault(policy, False, device) is None:
         raise UserError(f"{model_dir}: its answers cannot share a prompt ({fault}); set rl.learner.share_prompt: false")
-    raise UserError(f"{model_dir}: podium cannot train this model ({fault}); use another model")
+    # A layer that reads the weight of a layer inside it, past ZeRO-3's hooks, finds only this rank's part.
+    cure = "try rl.learner.zero_stage: 2, or another model" if config.zero_stage == 3 else "use another model"
+    raise UserError(f"{model_dir}: podium cannot train this model ({fault}); {cure}")
 
 
 def _fault(policy: Policy, share_prompt: bool, device: torch.device) -> str | None:

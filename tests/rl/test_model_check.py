@@ -16,9 +16,10 @@ CPU = torch.device("cpu")
 
 
 def check(model_dir: Path, *, share: bool, dtype: Any = "float32") -> None:
-    policy = load_policy(model_dir, LearnerConfig(dtype=dtype, share_prompt=share), temperature=0.8)
+    config = LearnerConfig(dtype=dtype, share_prompt=share)
+    policy = load_policy(model_dir, config, temperature=0.8)
     attention = policy.model.config._attn_implementation
-    check_model(policy, model_dir, share_prompt=share, device=CPU)
+    check_model(policy, model_dir, config, CPU)
     assert policy.model.config._attn_implementation == attention  # the check leaves the policy as it was
 
 
@@ -52,7 +53,8 @@ def test_answers_that_cannot_share_a_prompt(tmp_path: Path, kind: str, why: str,
 @pytest.mark.parametrize("share", [True, False])
 def test_a_model_that_is_wrong_either_way_is_refused(tmp_path: Path, share: bool) -> None:
     model_dir = write_model("llama", tmp_path)
-    policy = load_policy(model_dir, LearnerConfig(dtype="float32", share_prompt=share), temperature=1.0)
+    config = LearnerConfig(dtype="float32", share_prompt=share)
+    policy = load_policy(model_dir, config, temperature=1.0)
     real = policy.model.forward
 
     def scaled(**kwargs: Any) -> Any:  # as by a key of the config that we do not know
@@ -62,7 +64,7 @@ def test_a_model_that_is_wrong_either_way_is_refused(tmp_path: Path, share: bool
 
     policy.model.forward = scaled
     with pytest.raises(UserError, match=r"podium cannot train this model \(its logprobs are .* use another model"):
-        check_model(policy, model_dir, share_prompt=share, device=CPU)
+        check_model(policy, model_dir, config, CPU)
 
 
 def test_a_model_with_its_layers_elsewhere_is_refused(tmp_path: Path) -> None:
