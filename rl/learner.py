@@ -32,6 +32,7 @@ from rl.learner_setup import load_reference, load_trained, settle_process
 from rl.lora import BaseOnly
 from rl.metrics import Mean, Metric, Sum, merge, summarize
 from rl.micro_batch_loss import micro_batch_loss
+from rl.model_check import check_model
 from rl.objectives import Disco, Objective, compute_normalizers
 from rl.optimizer import build_optimizer, lr_at
 from rl.policy import Policy
@@ -97,6 +98,8 @@ class Learner:
         self._engine, *_ = deepspeed.initialize(
             model=policy, optimizer=optimizer, config=settings, dist_init_required=False
         )
+        # Here, because under ZeRO-3 the engine's hooks bring the weights together.
+        check_model(policy, self.model_dir, config.learner, self.device)
         if objective.kl_coef > 0 and config.learner.lora is not None:
             self._reference = BaseOnly(self._engine, self.model)
         self._basic_optimizer: torch.optim.Optimizer = optimizer

@@ -30,6 +30,10 @@ NAME = "podium_shared_prefix"
 MAX_SCORE_BYTES = 64 * 2**20
 """Up to this size of the score matrix a CPU is faster with plain matrix products than with its fused attention."""
 
+WITHOUT_EFFECT = frozenset({"dropout", "position_ids", "use_cache", "is_causal", "output_attentions"})
+"""What models hand to their attention and this one need not know: the policy has no dropout, no cache and only causal
+layers, and positions are in queries and keys already."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Packing:
@@ -121,15 +125,19 @@ def shared_prefix_attention(
     scaling: float,
     packing: Packing | None = None,
     sliding_window: int | None = None,
-    **_: Any,
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """Attention of one packed row [1, L]; the signature is the one of transformers' attention functions.
 
     Raises:
         UserError: the model's attention has a window that is shorter than a prompt with its answer.
+        ValueError: it has something else that is not done here: a mask of its own, sinks, a cap on scores.
     """
     if packing is None:
         raise ValueError(f"attention {NAME!r} needs `packing` in the model's call")
+    others["attention_mask"] = attention_mask
+    if unknown := [name for name, value in others.items() if value is not None and name not in WITHOUT_EFFECT]:
+        raise ValueError(f"attention {NAME!r} does not know the model's {unknown[0]!r}")
     q, p, t = packing.num_prompts, packing.prompt_length, packing.answer_length
     if sliding_window is not None and p + t > sliding_window:
         raise UserError(
@@ -168,7 +176,7 @@ def _attend(query_BTAD: Tensor, key_BXKD: Tensor, value_BXKD: Tensor, mask_B1TX:
         scores_BKGX = (query_BKGD @ key_BXKD.permute(0, 2, 3, 1)).mul_(scaling)
         scores_BKGX.view(b, k, a // k, t, x).masked_fill_(~mask_B1TX[:, :, None], float("-inf"))
         output_BKGD = scores_BKGX.softmax(-1) @ value_BXKD.transpose(1, 2)
-        return output_BKGD.view(b, k, a // k, t, d).permute(0, 3, 1, 2, 4).reshape(b, t, a, d)
+        return output_BKGD.view(b, k, a // k, t, -1).permute(0, 3, 1, 2, 4).flatten(2, 3)
     output_BATD = nn.functional.scaled_dot_product_attention(
         query_BTAD.transpose(1, 2),
         key_BXKD.transpose(1, 2),

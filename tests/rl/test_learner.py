@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from rl.weights import LearnerSource
 from rl.zero import check_learner
 from rollouts.tiny import build_tiny_model
 from tests.rl.learner_data import make_groups, make_objective
+from tests.rl.learner_models import write_model
 from tests.rl.learner_objectives import INIT_STD, check_objective_runs, objective_runs
 from tests.rl.learner_worker import run_ranks
 from tests.rl.loss_data import SETTINGS
@@ -189,7 +191,9 @@ def without_times(row: dict[str, float]) -> dict[str, float]:
     return {key: value for key, value in row.items() if not key.startswith("time/")}
 
 
-def everything_else(rank: int, world_size: int, port: int, model_dir: Path, folder: Path) -> dict[str, Any]:
+def everything_else(
+    rank: int, world_size: int, port: int, model_dir: Path, hybrid_dir: Path, folder: Path
+) -> dict[str, Any]:
     """The other promises, in one process per rank, since starting one is what takes long."""
     found: dict[str, Any] = {}
     groups = make_groups(UNEVEN, vocab_size=VOCAB, masked=True)
@@ -263,6 +267,25 @@ def everything_else(rank: int, world_size: int, port: int, model_dir: Path, fold
     found["two_of_three_gap"] = gap_of(before[:2], groups[1:2])
     found["two_of_three_steps"] = learner.num_steps_done
 
+    # Layers that are run again in the backward pass change no number.
+    for stage in (1, 3):
+        learner = make_learner(
+            model_dir, rank, world_size, port, make_config(zero_stage=stage, gradient_checkpointing=True)
+        )
+        num_runs = count_checkpointed(learner)
+        rows = train(learner, 2)
+        found[f"checkpointing-{stage}"] = (rows, num_runs[0])
+    learner = make_learner(model_dir, rank, world_size, port, make_config())
+    found["not checkpointing"] = train(learner, 2)
+
+    # A model with linear attention learns with a prompt for each answer only, and not in parts: every rank is told.
+    learner = make_learner(hybrid_dir, rank, world_size, port, make_config(zero_stage=2, share_prompt=False))
+    found["hybrid"] = train(learner, 1)[0]
+    for key, faulty in (("shares", {"zero_stage": 2}), ("parts", {"zero_stage": 3, "share_prompt": False})):
+        with pytest.raises(UserError) as refusal:
+            make_learner(hybrid_dir, rank, world_size, port, make_config(**faulty))
+        found[key] = str(refusal.value)
+
     # Numbers that are not finite, on the last rank only, stop every rank with the weights as they were.
     for stage, dtype in ((0, "float32"), (1, "float32"), (1, "bfloat16"), (2, "bfloat16"), (3, "bfloat16")):
         for fault in ("loss", "gradient"):
@@ -280,6 +303,20 @@ def everything_else(rank: int, world_size: int, port: int, model_dir: Path, fold
             same = all(np.array_equal(kept[name], after[name]) for name in after)
             found[f"stop-{stage}-{dtype}-{fault}"] = (message, same)
     return found
+
+
+def count_checkpointed(learner: Learner) -> list[int]:
+    """One number: how many times a layer was run without keeping what is inside it."""
+    num_runs = [0]
+    for layer in learner.model.base_model.layers:
+        real = layer._gradient_checkpointing_func
+
+        def counted(*args: Any, real: Any = real, **kwargs: Any) -> Any:
+            num_runs[0] += 1
+            return real(*args, **kwargs)
+
+        layer._gradient_checkpointing_func = counted
+    return num_runs
 
 
 def gap_of(logprobs: list[np.ndarray], groups: list[TrainGroup]) -> tuple[float, float]:
@@ -330,7 +367,10 @@ def _rollouts(groups: list[TrainGroup]) -> list[TrainRollout]:
 @pytest.mark.slow
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_the_learner_keeps_its_promises(model_dirs: dict[str, Path], tmp_path: Path, world_size: int) -> None:
-    found, *others = run_ranks(everything_else, model_dirs["tied"], tmp_path, folder=tmp_path, world_size=world_size)
+    hybrid_dir = write_model("qwen3_5_text", tmp_path / "hybrid")
+    found, *others = run_ranks(
+        everything_else, model_dirs["tied"], hybrid_dir, tmp_path, folder=tmp_path, world_size=world_size
+    )
 
     reference = found["bf16-1"]
     for stage in (2, 3):
@@ -376,6 +416,16 @@ def test_the_learner_keeps_its_promises(model_dirs: dict[str, Path], tmp_path: P
     assert two["rl/skipped"] == 1 / 3
     assert two["rl/grad_norm"] > 0
     assert (two["sync/logprob_gap"], two["sync/logprob_gap_max"]) == pytest.approx(found["two_of_three_gap"], rel=1e-4)
+        for stage in (1, 3):
+            rows, num_runs = result[f"checkpointing-{stage}"]
+            assert num_runs >= 2 * 2  # layers, steps
+            for row, other in zip(rows, found["not checkpointing"], strict=True):
+                for metric in ("rl/loss", "rl/grad_norm", "rl/entropy"):
+                    assert row[metric] == pytest.approx(other[metric], rel=1e-5, abs=1e-6)
+        assert math.isfinite(result["hybrid"]["rl/loss"])
+        assert "cannot share a prompt" in result["shares"]
+        assert "set rl.learner.share_prompt: false" in result["shares"]
+        assert "try rl.learner.zero_stage: 2" in result["parts"]
 
     stops = {key: value for key, value in found.items() if key.startswith("stop-")}
     assert len(stops) == 10

@@ -90,14 +90,6 @@ def test_an_answer_does_not_see_its_neighbours(model_dir: Path) -> None:
     assert not torch.equal(before[1], after[1])
 
 
-def test_gradient_checkpointing_changes_nothing(model_dir: Path) -> None:
-    groups = make_groups(UNEVEN, vocab_size=VOCAB)
-    _, expected = run(load(model_dir, share=True), groups, share=True, budget=1000)
-    config = LearnerConfig(dtype="float32", gradient_checkpointing=True, logprob_chunk=7)
-    _, grads = run(load_policy(model_dir, config, temperature=0.8).train(), groups, share=True, budget=1000)
-    assert_equal_grads(grads, expected)
-
-
 def test_a_short_window_is_refused() -> None:
     packing = shared_prefix.build_packing([3], [[2, 2]])
     states = torch.zeros(1, 1, 7, 4)
