@@ -31,7 +31,6 @@ class Evaluator:
     requests: Callable[[int], list[GroupRequest]]
 
     last_games: Games | None = field(default=None, init=False)
-    evaluated_step: int = field(default=0, init=False)
     _start_answers: list[Group] = field(default_factory=list, init=False)
 
     async def prepare(self, *, resumed: bool) -> None:
@@ -58,7 +57,7 @@ class Evaluator:
         """Play and keep what was played."""
         games = await self.play(step)
         self.store.save_evaluation(step, games.rows)
-        self.last_games, self.evaluated_step = games, step
+        self.last_games = games
         return games
 
     async def play(self, step: int) -> Games:

@@ -2,7 +2,7 @@
 
     for each step:   prompts --sample--> groups --judge--> scores --learn--> weights --sync--> engines at version = step
                                  \\__ rollouts reach the judge as they finish __/
-                     then evaluate and save where the recipe says so
+                     then evaluate, write the step's row, and save, where the recipe says so
 
 One asyncio task drives everything, and with `rl.staleness: 1` a second one samples and judges the next step while this
 one is learned (`rl/sampling_ahead.py`); engines, judges and learner ranks work behind the protocols of `rl/seams.py`. A
@@ -126,8 +126,8 @@ class Trainer:
         metrics |= await self._sync(step)
         metrics |= await self._probe(step)
         metrics |= await self._evaluate(step)
+        self._report(step, batch, metrics)  # first: a resumed run drops a row without a checkpoint, and makes none up
         await self._save(step, asked=self._stopping)
-        self._report(step, batch, metrics)
 
     def request_stop(self) -> bool:
         """End the run in good order, and soon: a step that is being learned is finished, and the last step is saved.
@@ -282,18 +282,16 @@ class Trainer:
             "step": step,
             "prior": self._source.prior,
             "judge_calls": self._judge_calls,
-            "totals": self._clock.totals_now(),  # the step is not over, but its phases so far count
+            "totals": self._clock.totals_now(),
             "judge_cache": self.store.judge_cache(),
         }
         await self.learner.save(self.store.checkpoint_path(step), extra)
         self._saved_step = step
-        self.store.prune_checkpoints(self.rl.checkpoint.keep, self._best_checkpoints(step))
+        self.store.prune_checkpoints(self.rl.checkpoint.keep, self._best_checkpoints())
 
-    def _best_checkpoints(self, step: int) -> list[int]:
+    def _best_checkpoints(self) -> list[int]:
         """Steps to spare for their held-out win rates; the later of two that are equal."""
         win_rates = {row["step"]: row["heldout/win_rate"] for row in self.store.metrics() if "heldout/win_rate" in row}
-        if (games := self._evaluator.last_games) is not None and self._evaluator.evaluated_step == step:
-            win_rates[step] = games.metrics["heldout/win_rate"]
         saved = [saved for saved in self.store.checkpoints() if math.isfinite(win_rates.get(saved, math.nan))]
         return sorted(saved, key=lambda saved: (-win_rates[saved], -saved))[: self.rl.checkpoint.keep_best]
 

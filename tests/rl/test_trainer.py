@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -75,6 +76,57 @@ async def test_a_step_reports_the_metrics_of_all_its_phases() -> None:
     assert {"time/sample_s", "time/learn_s", "time/step_s", "judge/calls_per_s"} <= first.keys()
     assert "heldout/win_rate" not in first
     assert last["heldout/win_rate"] == 1.0
+
+
+async def test_a_steps_row_is_there_before_its_checkpoint_is() -> None:
+    """A run that is killed between the two has lost nothing: a resumed run drops the row, and makes the step again."""
+    run = FakeRun()
+
+    def killed(keep: int, spared: Any) -> Any:
+        raise RunStopped("killed while old checkpoints are deleted")
+
+    run.store.prune_checkpoints = killed  # type: ignore[method-assign]
+    with pytest.raises(RunStopped):
+        await run.trainer().run()
+    assert sorted(run.learner.saved) == ["1"]
+    assert sorted(steps_done(run)) == [1]
+
+    full = FakeRun()
+    handle = full.events.handle
+
+    def handle_but_no_row(event: Any) -> None:
+        if isinstance(event, StepDone):
+            raise RunStopped("disk full")
+        handle(event)
+
+    full.events.handle = handle_but_no_row  # type: ignore[method-assign]
+    with pytest.raises(RunStopped):
+        await full.trainer().run()
+    assert full.learner.saved == {}
+
+
+async def test_the_seconds_of_a_checkpoint_are_in_the_next_row_and_counted_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = FakeRun()
+    now = [0.0]
+    monkeypatch.setattr("rl.clock.time", SimpleNamespace(monotonic=lambda: now[0]))
+    save, learn = run.learner.save, run.learner.step
+
+    async def save_in_5_s(path: Any, extra: Any) -> None:
+        now[0] += 5.0
+        await save(path, extra)
+
+    async def learn_in_1_s(groups: Any) -> Any:
+        now[0] += 1.0
+        return await learn(groups)
+
+    run.learner.save, run.learner.step = save_in_5_s, learn_in_1_s  # type: ignore[method-assign]
+    summary = await run.trainer().run()
+    rows = [steps_done(run)[step].metrics for step in (1, 2)]
+    assert [(row["time/learn_s"], row["time/save_s"], row["time/step_s"]) for row in rows] == [(1, 0, 1), (1, 5, 6)]
+    totals = [run.learner.saved[step]["totals"] for step in ("1", "2")] + [summary["seconds_by_phase"]]
+    assert [(seconds["learn"], seconds["save"]) for seconds in totals] == [(1, 0), (2, 5), (2, 10)]
 
 
 async def test_what_is_not_due_is_left_out_but_the_last_step_is_always_evaluated_and_saved() -> None:
@@ -480,7 +532,7 @@ async def test_the_checkpoints_with_the_best_heldout_win_rates_are_spared(
     earlier: dict[int, float], keep_best: int, spared: list[int]
 ) -> None:
     run = FakeRun()
-    run.store.rows = earlier
+    run.store.earlier = earlier
     await run.trainer(rl=RL.model_copy(update={"checkpoint": CheckpointConfig(every=2, keep_best=keep_best)})).run()
     assert sorted(run.store.spared) == spared
 
