@@ -175,7 +175,18 @@ class Trainer:
             raise
 
     async def _learn(self, step: int, sampled: StepGroups) -> dict[str, float]:
+        """What was learned; groups that must not be learned from are set aside, for a resumed run to sample anew."""
         self._clock.enter("learn", step)
+        try:
+            return await self._learn_from(step, sampled)
+        except BatchRejected:
+            kept_as = self.store.reject_groups(step)
+            self.events.handle(
+                Note("warning", f"step {step}: a resumed run samples it again; its groups are {kept_as}")
+            )
+            raise
+
+    async def _learn_from(self, step: int, sampled: StepGroups) -> dict[str, float]:
         groups, scores = sampled.learned()
         build = partial(build_train_batch, groups, objective=self.objective, min_group=self.rl.min_group)
         batch = build(scores)
@@ -198,20 +209,13 @@ class Trainer:
             self._asleep = True
         batch = await shape_batch(batch, scores, build, objective=self.objective, learner=self.learner)
         metrics |= batch.metrics
-        try:
-            with learning(step):
-                learned = await self.learner.step(batch.groups)
-            if self.rl.staleness:
-                # Engine and learner differ by what was learned since; `_probe` looks at equal weights.
-                learned = {name.replace("sync/", "stale/", 1): value for name, value in learned.items()}
-                learned["stale/mean_versions"] = sampled.mean_staleness(step)
-            check_gap(learned, self.rl.max_logprob_gap, step)
-        except BatchRejected:
-            kept_as = self.store.reject_groups(step)
-            self.events.handle(
-                Note("warning", f"step {step}: a resumed run samples it again; its groups are {kept_as}")
-            )
-            raise
+        with learning(step):
+            learned = await self.learner.step(batch.groups)
+        if self.rl.staleness:
+            # Engine and learner differ by what was learned since; `_probe` looks at equal weights.
+            learned = {name.replace("sync/", "stale/", 1): value for name, value in learned.items()}
+            learned["stale/mean_versions"] = sampled.mean_staleness(step)
+        check_gap(learned, self.rl.max_logprob_gap, step)
         return metrics | learned | {"rl/skipped": 0.0}
 
     def _reason_to_skip(self, batch: TrainBatch) -> str | None:

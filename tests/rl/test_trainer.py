@@ -6,7 +6,7 @@ import asyncio
 import math
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -386,14 +386,23 @@ async def test_evaluation_answers_of_another_version_stop_the_run_before_they_ar
     assert run.log[-1] == "sample heldout1"
 
 
-async def test_a_judge_alarm_that_stops_does_so_before_anything_is_learned() -> None:
+@pytest.mark.parametrize("staleness", [0, 1])
+async def test_a_judge_alarm_stops_before_anything_is_learned_and_the_mended_judge_is_asked_anew(
+    staleness: Literal[0, 1],
+) -> None:
     run = FakeRun()
+    rl, alarms = RL.model_copy(update={"staleness": staleness}), (JudgeAlarm(min_reliability=0.5, action="stop"),)
     run.sink.reliability = 0.2
-    with pytest.raises(RunStopped, match=r"step 1: judge alarm: reward/reliability 0\.200"):
-        await run.trainer(judge_alarms=(JudgeAlarm(min_reliability=0.5, action="stop"),)).run()
+    with pytest.raises(RunStopped, match=r"step 1: judge alarm: reward/reliability 0\.200 .*sampled and judged again"):
+        await run.trainer(rl=rl, judge_alarms=alarms).run()
+    assert run.log[-1] == "reject groups 1"
     assert "learn" not in run.log
-    assert run.log[-1].startswith("save")  # its groups are on disk
-    assert run.learner.saved == {}
+    assert run.learner.saved == run.store.groups == {}
+    assert notes(run)[-1] == ("warning", "step 1: a resumed run samples it again; its groups are elsewhere")
+
+    run.sink.reliability = 0.9
+    await run.trainer(rl=rl, judge_alarms=alarms).run()
+    assert [run.log.count(line) for line in ("sample step1", "learn")] == [2, 2]
 
 
 @pytest.mark.parametrize("gap", [0.21, math.nan, math.inf])
