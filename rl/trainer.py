@@ -312,8 +312,8 @@ class Trainer:
         last = self.rl.num_steps
         summary: dict[str, Any] = {"steps": last, "final_checkpoint": f"checkpoints/step_{last}"}
         self._clock.enter("evaluate", last)
-        # None where the run was killed between its last checkpoint and its summary.
-        games = self._evaluator.last_games or await self._evaluator.play(last)
+        # None where the run ended between its last checkpoint and its summary.
+        games = self._evaluator.last_games or await self._evaluator.evaluate(last)
         summary |= {"heldout": games.result, "mean_length": games.mean_length}
         if self.audit is not None:
             summary["audit"] = await self._evaluator.audit(games, self.audit)

@@ -269,6 +269,7 @@ async def test_a_stop_does_not_wait_for_an_evaluation(when: str) -> None:
     again = run.trainer()
     again.restore(run.learner.saved[str(last)])
     assert (await again.run())["heldout"]["win_rate"] == 1.0
+    assert 2 in run.store.evaluations
 
 
 async def test_a_second_signal_ends_an_evaluation_and_with_it_the_run() -> None:
@@ -521,7 +522,7 @@ async def test_a_run_killed_after_its_last_checkpoint_plays_the_last_evaluation_
     trainer = again.trainer()
     trainer.restore(run.learner.saved["2"])
     summary = await trainer.run()
-    assert again.log == ["sync 2", "sample heldout2", "judge heldout", "save summary"]
+    assert again.log == ["sync 2", "sample heldout2", "judge heldout", "save evaluation 2", "save summary"]
     assert run.store.summary is not None
     assert summary["heldout"] == run.store.summary["heldout"]
     assert summary["judge_calls"] == run.store.summary["judge_calls"]
