@@ -69,6 +69,7 @@ def train(loaded: LoadedRecipe, *, resume: Path | None = None, chaos: Chaos | No
     if run is None:
         run = RunDir.create(recipe.launch.storage, recipe.name, dump_resolved(recipe), seed=recipe.seed)
     with run.lock():
+        run.sweep_checkpoints()
         asyncio.run(_train(recipe, loaded.base_dir, run, chaos))
         write_report(run.path)
     return run.path

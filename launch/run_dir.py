@@ -244,6 +244,12 @@ class RunDir:
             shutil.rmtree(doomed)
         return old
 
+    def sweep_checkpoints(self) -> None:
+        """Delete what a killed run had not finished writing or deleting."""
+        for pattern in ("step_*.tmp", ".step_*.deleted"):
+            for folder in (self.path / "checkpoints").glob(pattern):
+                shutil.rmtree(folder)
+
     def judge_cache(self) -> str | None:
         """Where the run keeps its judge's verdicts, relative to the run; None without a cache. Checkpoints name it."""
         return JUDGE_CACHE if (self.path / JUDGE_CACHE).exists() else None

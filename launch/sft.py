@@ -54,6 +54,7 @@ def train_sft(loaded: LoadedRecipe, *, resume: Path | None = None) -> Path:
         run = RunDir.open(resume)
         check_resumed(run, data, num_steps=num_steps)
     with run.lock():
+        run.sweep_checkpoints()
         asyncio.run(_train(recipe, config, run, model, data, num_steps))
         write_report(run.path)
     return run.path

@@ -287,6 +287,14 @@ def test_checkpoints_count_only_when_complete_and_old_ones_go(run: RunDir) -> No
     assert run.prune_checkpoints(keep=1, spared=[3]) == [9]
 
 
+def test_what_a_killed_run_left_of_checkpoints_is_swept(run: RunDir) -> None:
+    folder = run.path / "checkpoints"
+    for name in (".step_5.deleted", "step_7.tmp", "step_8", "step_9.mine"):
+        (folder / name / "hf").mkdir(parents=True)
+    run.sweep_checkpoints()
+    assert sorted(path.name for path in folder.iterdir()) == ["step_8", "step_9.mine"]
+
+
 def test_the_judges_cache_is_named_where_there_is_one(run: RunDir) -> None:
     assert run.judge_cache() is None
     (run.path / "judge_cache.sqlite").touch()
