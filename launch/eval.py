@@ -87,7 +87,7 @@ def evaluate_run(
         raise UserError(f"{run.path} has no checkpoint yet; there is nobody for the starting model to meet")
     players = [Player(START, start_model(recipe), 0)]
     players += [Player(f"step {step}", run.checkpoint_path(step) / MODEL, step) for step in chosen]
-    players += _others(models, 1 + recipe.rl.num_steps)
+    players += _others(models, 1 + recipe.rl.num_steps, players)
     at = {f"step {step}": step for step in chosen}
     result = asyncio.run(_evaluate(recipe, loaded.base_dir, run, players, _saved_start(recipe, run), say))
     return _write(run, result | {"best_step": at.get(result["best"])})
@@ -101,16 +101,20 @@ def evaluate_recipe(loaded: LoadedRecipe, *, models: Sequence[str] = (), say: Sa
         RunStopped: the judge gave no verdict at all.
     """
     recipe = loaded.recipe
-    start = start_model(recipe)
-    others = _others(models, 1) or [Player(f"{START} again", start, 1)]
-    players = [Player(START, start, 0), *others]
+    players = [Player(START, start_model(recipe), 0)]
+    players += _others(models, 1, players) or [Player(f"{START} again", players[0].model, 1)]
     run = RunDir.create(recipe.launch.storage, f"{recipe.name}-eval", dump_resolved(recipe), seed=recipe.seed)
     return run.path, _write(run, asyncio.run(_evaluate(recipe, loaded.base_dir, run, players, None, say)))
 
 
-def _others(models: Sequence[str], first_seeds: int) -> list[Player]:
-    if twice := {model for model in models if models.count(model) > 1}:
-        raise UserError(f"--model {min(twice)} comes twice; name it once")
+def _others(models: Sequence[str], first_seeds: int, players: Sequence[Player]) -> list[Player]:
+    """`models` as players beside `players`; names tell all of them apart."""
+    names = [*(player.name for player in players), *models]
+    if twice := {model for model in models if names.count(model) > 1}:
+        raise UserError(
+            f"--model {min(twice)}: a player of this name takes part already; name each once, a folder of this name by "
+            "its whole path"
+        )
     return [Player(model, resolve_model(model), first_seeds + at) for at, model in enumerate(models)]
 
 
