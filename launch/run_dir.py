@@ -65,7 +65,7 @@ class RunDir:
         """
         started = now or datetime.now()
         try:
-            run = cls(_new_folder(Path(storage).resolve(), f"{name}-{started:%Y%m%d-%H%M%S}"))
+            run = cls(_new_folder(Path(storage).expanduser().resolve(), f"{name}-{started:%Y%m%d-%H%M%S}"))
             for folder in FOLDERS:
                 (run.path / folder).mkdir()
         except OSError as error:

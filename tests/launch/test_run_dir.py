@@ -189,6 +189,13 @@ def test_create_stores_recipe_and_provenance_and_never_reuses_a_folder(run: RunD
     assert second.path.name == "demo-20260102-120000-2"
 
 
+def test_storage_may_be_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert RunDir.create("~/runs", "demo", {}, seed=0).path.parent == tmp_path / "runs"
+    assert not (tmp_path / "~").exists()
+
+
 def test_storage_that_cannot_be_written_is_the_users_to_mend(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"launch\.storage: cannot make a run directory"):
