@@ -49,9 +49,8 @@ def counts(recipe: Recipe) -> Iterator[Fault]:
     if rl.learner.ranks > groups:
         rule = f"each rank needs a group, but rollouts.prompts_per_step is {groups}; use fewer ranks or more prompts"
         yield ("rl", "learner", "ranks"), rule
-    if rl.optimizer.warmup_steps > rl.num_steps * rl.updates_per_step:
-        rule = f"warm-up is longer than the run's {rl.num_steps * rl.updates_per_step} optimizer steps; shorten it"
-        yield ("rl", "optimizer", "warmup_steps"), rule
+    if rl.optimizer.warmup_steps > rl.num_steps:
+        yield ("rl", "optimizer", "warmup_steps"), f"is longer than the run's {rl.num_steps} steps; shorten it"
     if rollouts.engines_per_node is not None and rollouts.engines_per_node > rollouts.engines:
         rule = f"is more than rollouts.engines {rollouts.engines}; lower it or leave it out"
         yield ("rollouts", "engines_per_node"), rule

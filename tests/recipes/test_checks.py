@@ -54,6 +54,7 @@ CASES = [
     (["rl.learner.ranks=7"], "rl.learner.ranks"),
     (["rl.learner.zero_stage=0", "rl.learner.dtype=bfloat16"], "rl.learner.zero_stage"),
     (["rl.optimizer.warmup_steps=21"], "rl.optimizer.warmup_steps"),
+    (["rl.optimizer.warmup_steps=21", "rl.updates_per_step=4"], "rl.optimizer.warmup_steps"),
     (["rollouts.engines_per_node=3"], "rollouts.engines_per_node"),
     # sft
     (["sft.num_steps=5"], "sft.num_steps"),
