@@ -96,6 +96,7 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
     task = build_task(recipe.task, seed=recipe.seed, base_dir=base_dir)
     tokenizer = load_tokenizer(model)
     prompts = RunPrompts.encode(recipe, task, tokenizer)
+    prompts.check_answered(run.load_start_answers())
     async with AsyncExitStack() as stack:
         tracker = make_tracker(recipe, run)
         stack.callback(tracker.close)

@@ -142,6 +142,9 @@ async def _evaluate(
 ) -> dict[str, Any]:
     device = resolve_device(recipe)
     task = build_task(recipe.task, seed=recipe.seed, base_dir=base_dir)
+    asked = [prompt.id for prompt in task.heldout_prompts()[: recipe.evaluation.num_prompts]]
+    if start_answers is not None and [group.prompt.id for group in start_answers] != asked:
+        start_answers = None  # the task's prompts have changed since
     async with AsyncExitStack() as stack:
         stack.enter_context(signals_cancel())
         stack.enter_context(ray_session(recipe))

@@ -269,6 +269,19 @@ def test_a_runs_starting_answers_are_used_again_where_they_would_be_the_same(
     assert first["players"][1]["name"] == "/m/b-5"
 
 
+def test_a_runs_starting_answers_to_other_prompts_are_not_used_again(engines: Engines, tmp_path: Path) -> None:
+    loaded = recipe(tmp_path)
+    run = RunDir.create(tmp_path / "runs", "tiny", dump_resolved(loaded.recipe), seed=3)
+    saved = evaluation.RunPrompts.encode(loaded.recipe, _task(loaded), build_tiny_tokenizer()).heldout_requests(0)
+    run.save_start_answers(
+        asyncio.run(engines.pool([EngineSpec("start-3", 9, loaded.recipe.rollouts.engine, "cpu")]).sample(saved))
+    )
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(prompts.read_text().replace("Write", "Sing"))
+    evaluate_run(loaded, run, models=["/m/b-5"], say=lambda text: None)
+    assert engines.started == ["start-3", "b-5"]
+
+
 def _task(loaded: LoadedRecipe) -> Any:
     return evaluation.build_task(loaded.recipe.task, seed=loaded.recipe.seed, base_dir=loaded.base_dir)
 
