@@ -120,16 +120,22 @@ def _others(models: Sequence[str], first_seeds: int, players: Sequence[Player]) 
 
 def _saved_start(recipe: Recipe, run: RunDir) -> list[Group] | None:
     """The starting model's answers that training kept, if it would give these very answers again."""
-    now, then = json.loads(json.dumps(dump_resolved(recipe))), run.recipe()
-    same = all(now[section] == then.get(section) for section in ("seed", "model", "task"))
-    same &= now["rl"]["init_from"] == then.get("rl", {}).get("init_from")
+    now = json.loads(json.dumps(dump_resolved(recipe)))
+    # Whichever recipe they were given under: a resume may have changed it.
+    return run.load_start_answers() if all(_answers_equal(now, then) for then in run.recipes()) else None
+
+
+def _answers_equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether one model answers the held-out prompts alike under both recipes."""
+    same = all(one[section] == other.get(section) for section in ("seed", "model", "task"))
+    same &= one["rl"]["init_from"] == other.get("rl", {}).get("init_from")
     for section, of_no_matter in OF_NO_MATTER.items():
-        mine, other = (
-            {key: value for key, value in one.get(section, {}).items() if key not in of_no_matter}
-            for one in (now, then)
+        mine, its = (
+            {key: value for key, value in recipe.get(section, {}).items() if key not in of_no_matter}
+            for recipe in (one, other)
         )
-        same &= mine == other
-    return run.load_start_answers() if same else None
+        same &= mine == its
+    return same
 
 
 async def _evaluate(

@@ -105,6 +105,9 @@ def test_two_ranks_go_on_too_and_sigterm_saves_the_step_that_is_learned(
     with lend(stage.pool.handles) as lent:
         done = start([*resume, *longer], kill=("term", 3), code=128 + signal.SIGTERM, lent=lent)
     assert "ended by a signal; go on with podium train --resume" in done.stderr
+    assert (copy.recipe()["rl"]["num_steps"], copy.recipes()[0]["rl"]["num_steps"]) == (9, 3)  # goes on with these
+    first, second = copy.provenance()["resumed"]
+    assert (first["after_step"], second["after_step"], second["command"][-1]) == (1, 1, "rl.checkpoint.every=100")
     assert [row["step"] for row in copy.metrics()] == [1, 2, 3]
     assert copy.metrics()[1]["judge/num_audited"] == 6.0
     for one, other in zip(copy.metrics(), run.metrics(), strict=True):  # what is learned again is not asked again

@@ -265,6 +265,10 @@ def test_a_runs_starting_answers_are_used_again_where_they_would_be_the_same(
     engines.started.clear()
     result = evaluate_run(recipe(tmp_path, override), run, models=["/m/b-5"], say=asked.append)
     assert engines.started == [*([] if reused else ["start-3"]), "hf-4", "b-5"]
+    run.record_resume(dump_resolved(recipe(tmp_path, override).recipe), after_step=2)  # its answers are older than this
+    engines.started.clear()
+    evaluate_run(recipe(tmp_path, override), run, models=["/m/b-5"], say=asked.append)
+    assert engines.started == [*([] if reused else ["start-3"]), "hf-4", "b-5"]
     assert (result["best"], result["best_step"]) == ("/m/b-5", None)
     assert first["players"][1]["name"] == "/m/b-5"
 

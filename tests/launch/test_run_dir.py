@@ -189,6 +189,24 @@ def test_create_stores_recipe_and_provenance_and_never_reuses_a_folder(run: RunD
     assert second.path.name == "demo-20260102-120000-2"
 
 
+def test_a_resume_is_written_down_with_its_recipe_and_the_ones_before_are_kept(run: RunDir) -> None:
+    first = run.recipe()
+    run.record_resume(first | {"seed": 7}, after_step=2, command=["podium", "again"], now=NOON)
+    assert run.recipes() == [first]
+    for seed in (8, 9, 9):
+        run.record_resume(
+            first | {"seed": seed, "pair": (1, 2)}, after_step=seed, command=["podium", str(seed)], now=NOON
+        )
+    assert run.recipe() == first | {"seed": 9, "pair": [1, 2]}
+    assert [recipe["seed"] for recipe in run.recipes()] == [7, 8, 9]
+    origin = run.provenance()
+    assert (origin["command"], origin["resumed"][0]) == (
+        ["podium", "train"],
+        {"started": "2026-01-02T12:00:00", "command": ["podium", "again"], "after_step": 2},
+    )
+    assert [resume["after_step"] for resume in origin["resumed"]] == [2, 8, 9, 9]
+
+
 def test_storage_may_be_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
