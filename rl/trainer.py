@@ -2,7 +2,7 @@
 
     for each step:   prompts --sample--> groups --judge--> scores --learn--> weights --sync--> engines at version = step
                                  \\__ rollouts reach the judge as they finish __/
-                     then evaluate, write the step's row, and save, where the recipe says so
+                     then evaluate where the recipe says so, write the step's row, and save where it says so
 
 One asyncio task drives everything, and with `rl.staleness: 1` a second one samples and judges the next step while this
 one is learned (`rl/sampling_ahead.py`); engines, judges and learner ranks work behind the protocols of `rl/seams.py`. A
@@ -126,7 +126,8 @@ class Trainer:
         metrics |= await self._sync(step)
         metrics |= await self._probe(step)
         metrics |= await self._evaluate(step)
-        self._report(step, batch, metrics)  # first: a resumed run drops a row without a checkpoint, and makes none up
+        # Before the checkpoint: a resumed run drops a row that has none, and makes up for no row that is missing.
+        self._report(step, batch, metrics)
         await self._save(step, asked=self._stopping)
 
     def request_stop(self) -> bool:
