@@ -69,7 +69,10 @@ def train(loaded: LoadedRecipe, *, resume: Path | None = None, chaos: Chaos | No
     if run is None:
         run = RunDir.create(recipe.launch.storage, recipe.name, dump_resolved(recipe), seed=recipe.seed)
     with run.lock():
-        asyncio.run(_train(recipe, loaded.base_dir, run, chaos))
+        run.sweep_checkpoints()
+        if (step := run.latest_checkpoint() or 0) > recipe.rl.num_steps:
+            raise UserError(f"rl.num_steps: {recipe.rl.num_steps}, and {run.path} is at step {step} already; raise it")
+        asyncio.run(_train(recipe, loaded.base_dir, run, chaos, resumed=resume is not None))
         write_report(run.path)
     return run.path
 
@@ -88,13 +91,14 @@ def export(run: Path, step: int, out: Path) -> None:
     export_checkpoint(source.checkpoint_path(step), out)
 
 
-async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | None) -> None:
+async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | None, *, resumed: bool) -> None:
     device = resolve_device(recipe)
     objective = recipe_objective(recipe)
     model = start_model(recipe)
     task = build_task(recipe.task, seed=recipe.seed, base_dir=base_dir)
     tokenizer = load_tokenizer(model)
     prompts = RunPrompts.encode(recipe, task, tokenizer)
+    prompts.check_answered(run.load_start_answers())
     async with AsyncExitStack() as stack:
         tracker = make_tracker(recipe, run)
         stack.callback(tracker.close)
@@ -239,6 +243,8 @@ async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | Non
             run.drop_metrics_after(step or 0)
             if step is not None:
                 trainer.restore(await learner.load(run.checkpoint_path(step)))
+            if resumed:
+                run.record_resume(dump_resolved(recipe), after_step=step or 0)  # what is refused comes before this
             await trainer.run()
 
         await beside(work(), watchdog.watch())

@@ -87,7 +87,7 @@ def evaluate_run(
         raise UserError(f"{run.path} has no checkpoint yet; there is nobody for the starting model to meet")
     players = [Player(START, start_model(recipe), 0)]
     players += [Player(f"step {step}", run.checkpoint_path(step) / MODEL, step) for step in chosen]
-    players += _others(models, 1 + recipe.rl.num_steps)
+    players += _others(models, 1 + recipe.rl.num_steps, players)
     at = {f"step {step}": step for step in chosen}
     result = asyncio.run(_evaluate(recipe, loaded.base_dir, run, players, _saved_start(recipe, run), say))
     return _write(run, result | {"best_step": at.get(result["best"])})
@@ -101,31 +101,41 @@ def evaluate_recipe(loaded: LoadedRecipe, *, models: Sequence[str] = (), say: Sa
         RunStopped: the judge gave no verdict at all.
     """
     recipe = loaded.recipe
-    start = start_model(recipe)
-    others = _others(models, 1) or [Player(f"{START} again", start, 1)]
-    players = [Player(START, start, 0), *others]
+    players = [Player(START, start_model(recipe), 0)]
+    players += _others(models, 1, players) or [Player(f"{START} again", players[0].model, 1)]
     run = RunDir.create(recipe.launch.storage, f"{recipe.name}-eval", dump_resolved(recipe), seed=recipe.seed)
     return run.path, _write(run, asyncio.run(_evaluate(recipe, loaded.base_dir, run, players, None, say)))
 
 
-def _others(models: Sequence[str], first_seeds: int) -> list[Player]:
-    if twice := {model for model in models if models.count(model) > 1}:
-        raise UserError(f"--model {min(twice)} comes twice; name it once")
+def _others(models: Sequence[str], first_seeds: int, players: Sequence[Player]) -> list[Player]:
+    """`models` as players beside `players`; names tell all of them apart."""
+    names = [*(player.name for player in players), *models]
+    if twice := {model for model in models if names.count(model) > 1}:
+        raise UserError(
+            f"--model {min(twice)}: a player of this name takes part already; name each once, a folder of this name by "
+            "its whole path"
+        )
     return [Player(model, resolve_model(model), first_seeds + at) for at, model in enumerate(models)]
 
 
 def _saved_start(recipe: Recipe, run: RunDir) -> list[Group] | None:
     """The starting model's answers that training kept, if it would give these very answers again."""
-    now, then = json.loads(json.dumps(dump_resolved(recipe))), run.recipe()
-    same = all(now[section] == then.get(section) for section in ("seed", "model", "task"))
-    same &= now["rl"]["init_from"] == then.get("rl", {}).get("init_from")
+    now = json.loads(json.dumps(dump_resolved(recipe)))
+    # Whichever recipe they were given under: a resume may have changed it.
+    return run.load_start_answers() if all(_answers_equal(now, then) for then in run.recipes()) else None
+
+
+def _answers_equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether one model answers the held-out prompts alike under both recipes."""
+    same = all(one[section] == other.get(section) for section in ("seed", "model", "task"))
+    same &= one["rl"]["init_from"] == other.get("rl", {}).get("init_from")
     for section, of_no_matter in OF_NO_MATTER.items():
-        mine, other = (
-            {key: value for key, value in one.get(section, {}).items() if key not in of_no_matter}
-            for one in (now, then)
+        mine, its = (
+            {key: value for key, value in recipe.get(section, {}).items() if key not in of_no_matter}
+            for recipe in (one, other)
         )
-        same &= mine == other
-    return run.load_start_answers() if same else None
+        same &= mine == its
+    return same
 
 
 async def _evaluate(
@@ -138,6 +148,9 @@ async def _evaluate(
 ) -> dict[str, Any]:
     device = resolve_device(recipe)
     task = build_task(recipe.task, seed=recipe.seed, base_dir=base_dir)
+    asked = [prompt.id for prompt in task.heldout_prompts()[: recipe.evaluation.num_prompts]]
+    if start_answers is not None and [group.prompt.id for group in start_answers] != asked:
+        start_answers = None  # the task's prompts have changed since
     async with AsyncExitStack() as stack:
         stack.enter_context(signals_cancel())
         stack.enter_context(ray_session(recipe))

@@ -13,7 +13,7 @@ from rewards.types import GroupKey, Prompt
 from rollouts.chat import encode_prompt
 from rollouts.prompts import prompt_order, refill_order
 from rollouts.seeds import rollout_seed
-from rollouts.types import GroupRequest, IntArray, SamplingSpec, Task
+from rollouts.types import Group, GroupRequest, IntArray, SamplingSpec, Task
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +35,8 @@ class RunPrompts:
         """Apply the chat template to every prompt.
 
         Raises:
-            UserError: too few prompts, or one that is longer than `rollouts.max_prompt_tokens`.
+            UserError: too few prompts, a held-out one that comes twice, or one that is longer than
+                `rollouts.max_prompt_tokens`.
         """
         train, heldout = task.train_prompts(), task.heldout_prompts()
         if len(train) < recipe.rollouts.prompts_per_step:
@@ -52,8 +53,22 @@ class RunPrompts:
         return cls(
             recipe=recipe,
             train=_encode(train, tokenizer, limit),
-            heldout=_encode(heldout[: recipe.evaluation.num_prompts], tokenizer, limit),
+            heldout=_encode(_each_once(heldout[: recipe.evaluation.num_prompts]), tokenizer, limit),
         )
+
+    def check_answered(self, start_answers: Sequence[Group] | None) -> None:
+        """Raises UserError if a resumed run's starting model answered other held-out prompts, or each another number
+        of times: nobody could meet its answers."""
+        if start_answers is None:
+            return
+        then = [(group.prompt.id, len(group.rollouts)) for group in start_answers]
+        now = [(request.prompt.id, len(request.seeds)) for request in self.heldout_requests(0)]
+        if then != now:
+            raise UserError(
+                f"evaluation: the held-out prompts ({len(now)}, {now[0][1]} answers each) are not those that the run's "
+                f"starting model answered ({len(then)}, {then[0][1]} answers each, evaluation/start.parquet); go back "
+                "to the run's prompt file, seed, evaluation.num_prompts and .rollouts_per_prompt, or start a new run"
+            )
 
     def train_requests(self, step: int) -> list[GroupRequest]:
         """The groups of a training step: prompts in the run's shuffled order, a new order each epoch."""
@@ -101,6 +116,13 @@ class RunPrompts:
             )
             for slot, encoded in enumerate(self.heldout)
         ]
+
+
+def _each_once(heldout: Sequence[Prompt]) -> Sequence[Prompt]:
+    ids = [prompt.id for prompt in heldout]
+    if twice := {prompt_id for prompt_id in ids if ids.count(prompt_id) > 1}:
+        raise UserError(f"task: held-out prompt {min(twice)} comes twice; give each prompt once, or an id of its own")
+    return heldout
 
 
 def _encode(prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, limit: int) -> tuple[EncodedPrompt, ...]:

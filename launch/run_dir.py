@@ -1,6 +1,7 @@
 """A run on disk: `runs/<name>-<time>/` and everything in it. Other code asks for steps, never for paths' spelling.
 
-recipe.json  provenance.json            written once, at the start
+recipe.json  provenance.json            written at the start; a resume notes its command, and writes another recipe
+recipe-1.json, recipe-2.json, ..        those that it had before, in order
 groups/step_000012.parquet              before the step is learned from; .rejected.parquet where that went wrong
 matches/step_000012.parquet             the match log; audits/ likewise: what a second judge said of some of its pairs
 evaluation/start.parquet  evaluation/step_000012.parquet
@@ -65,7 +66,7 @@ class RunDir:
         """
         started = now or datetime.now()
         try:
-            run = cls(_new_folder(Path(storage).resolve(), f"{name}-{started:%Y%m%d-%H%M%S}"))
+            run = cls(_new_folder(Path(storage).expanduser().resolve(), f"{name}-{started:%Y%m%d-%H%M%S}"))
             for folder in FOLDERS:
                 (run.path / folder).mkdir()
         except OSError as error:
@@ -118,8 +119,35 @@ class RunDir:
     def recipe(self) -> dict[str, Any]:
         return self._read_json("recipe.json")
 
+    def recipes(self) -> list[dict[str, Any]]:
+        """All that the run had so far, oldest first; the last one is `recipe()`."""
+        return [self._read_json(f"recipe-{n}.json") for n in self._earlier_recipes()] + [self.recipe()]
+
+    def record_resume(
+        self,
+        recipe: Mapping[str, Any],
+        *,
+        after_step: int,
+        command: Sequence[str] | None = None,
+        now: datetime | None = None,
+    ) -> None:
+        """Write down that the run goes on after a step, and with which resolved recipe; one that differs is kept."""
+        if json.loads(json.dumps(recipe)) != (before := self.recipe()):
+            self._write_json(f"recipe-{1 + max(self._earlier_recipes(), default=0)}.json", before)
+            self._write_json("recipe.json", recipe)
+        resumed = {
+            "started": (now or datetime.now()).isoformat(timespec="seconds"),
+            "command": list(command or sys.argv),
+            "after_step": after_step,
+        }
+        origin = self.provenance()
+        self._write_json("provenance.json", origin | {"resumed": [*origin.get("resumed", ()), resumed]})
+
     def provenance(self) -> dict[str, Any]:
         return self._read_json("provenance.json")
+
+    def _earlier_recipes(self) -> list[int]:
+        return _numbers(self.path, r"recipe-(\d+)\.json")
 
     # --- steps -----------------------------------------------------------------------------------------------------
 
@@ -243,6 +271,12 @@ class RunDir:
             path.rename(doomed)
             shutil.rmtree(doomed)
         return old
+
+    def sweep_checkpoints(self) -> None:
+        """Delete what a killed run had not finished writing or deleting."""
+        for pattern in ("step_*.tmp", ".step_*.deleted"):
+            for folder in (self.path / "checkpoints").glob(pattern):
+                shutil.rmtree(folder)
 
     def judge_cache(self) -> str | None:
         """Where the run keeps its judge's verdicts, relative to the run; None without a cache. Checkpoints name it."""

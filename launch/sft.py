@@ -54,12 +54,22 @@ def train_sft(loaded: LoadedRecipe, *, resume: Path | None = None) -> Path:
         run = RunDir.open(resume)
         check_resumed(run, data, num_steps=num_steps)
     with run.lock():
-        asyncio.run(_train(recipe, config, run, model, data, num_steps))
+        run.sweep_checkpoints()
+        asyncio.run(_train(recipe, config, run, model, data, num_steps, resumed=resume is not None))
         write_report(run.path)
     return run.path
 
 
-async def _train(recipe: Recipe, config: SFTConfig, run: RunDir, model: Path, data: SFTData, num_steps: int) -> None:
+async def _train(
+    recipe: Recipe,
+    config: SFTConfig,
+    run: RunDir,
+    model: Path,
+    data: SFTData,
+    num_steps: int,
+    *,
+    resumed: bool,
+) -> None:
     device = resolve_device(recipe)
     async with AsyncExitStack() as stack:
         tracker = make_tracker(recipe, run, num_steps)
@@ -101,6 +111,8 @@ async def _train(recipe: Recipe, config: SFTConfig, run: RunDir, model: Path, da
             run.drop_metrics_after(step or 0)
             if step is not None:
                 trainer.restore(await learner.load(run.checkpoint_path(step)))
+            if resumed:
+                run.record_resume(dump_resolved(recipe), after_step=step or 0)
             await trainer.run()
 
         await beside(work(), watchdog.watch())

@@ -21,7 +21,8 @@ def standings(
     seed: int,
     second_outcomes: Sequence[float | None] | None = None,
 ) -> dict[str, Any]:
-    """JSON values. The first of `names`, the starting model, has strength 0; `best` is the strongest of the others.
+    """JSON values. The first of `names`, the starting model, has strength 0; `best` is the strongest of the others
+    that played.
 
     Args:
         games: at least one.
@@ -29,7 +30,7 @@ def standings(
         second_outcomes: per game, the second judge's outcome; None where it was not asked or gave no verdict.
     """
     rungs = _rungs(names, games, [game.outcome for game in games], bootstrap, seed)
-    best = max(range(1, len(names)), key=lambda k: rungs[k].strength)
+    best = max(range(1, len(names)), key=lambda k: (rungs[k].num_games > 0, rungs[k].strength))
     result: dict[str, Any] = {
         "players": [
             asdict(rung)

@@ -49,9 +49,8 @@ def counts(recipe: Recipe) -> Iterator[Fault]:
     if rl.learner.ranks > groups:
         rule = f"each rank needs a group, but rollouts.prompts_per_step is {groups}; use fewer ranks or more prompts"
         yield ("rl", "learner", "ranks"), rule
-    if rl.optimizer.warmup_steps > rl.num_steps * rl.updates_per_step:
-        rule = f"warm-up is longer than the run's {rl.num_steps * rl.updates_per_step} optimizer steps; shorten it"
-        yield ("rl", "optimizer", "warmup_steps"), rule
+    if rl.optimizer.warmup_steps > rl.num_steps:
+        yield ("rl", "optimizer", "warmup_steps"), f"is longer than the run's {rl.num_steps} steps; shorten it"
     if rollouts.engines_per_node is not None and rollouts.engines_per_node > rollouts.engines:
         rule = f"is more than rollouts.engines {rollouts.engines}; lower it or leave it out"
         yield ("rollouts", "engines_per_node"), rule
@@ -98,8 +97,8 @@ def _audit_in_training(recipe: Recipe) -> Iterator[Fault]:
 
 def devices(recipe: Recipe) -> Iterator[Fault]:
     """What no machine can do; what this machine cannot do is found when the device is known."""
-    rollouts, backend, launch = recipe.rollouts, recipe.rl.sync.backend, recipe.launch
-    if launch.device == "cpu":
+    rollouts, backend = recipe.rollouts, recipe.rl.sync.backend
+    if recipe.launch.device == "cpu":
         yield from cpu_faults(recipe)
     if backend == "ipc" and rollouts.placement == "separate":
         rule = "ipc shares memory of one GPU, and rollouts.placement is separate; use auto, or placement: colocated"
@@ -114,8 +113,6 @@ def devices(recipe: Recipe) -> Iterator[Fault]:
     elif rollouts.placement == "colocated" and num_gpus != recipe.rl.learner.ranks:
         rule = f"colocated engines need a learner rank on each of their {num_gpus} GPUs; set it to {num_gpus}"
         yield ("rl", "learner", "ranks"), rule
-    if launch.device == "cuda" and launch.gpus_per_node == 0:
-        yield ("launch", "gpus_per_node"), "device cuda needs GPUs; raise it or leave it out"
 
 
 def cpu_faults(recipe: Recipe) -> Iterator[Fault]:
@@ -136,8 +133,6 @@ def cpu_faults(recipe: Recipe) -> Iterator[Fault]:
             yield (name, "learner", *fault[0]), fault[1]
     if backend in ("nccl", "ipc"):
         yield ("rl", "sync", "backend"), f"{backend} needs device cuda; use auto or shm"
-    if recipe.launch.gpus_per_node:
-        yield ("launch", "gpus_per_node"), "device cpu uses no GPUs; leave it out"
 
 
 CHECKS: tuple[Callable[[Recipe], Iterator[Fault]], ...] = (

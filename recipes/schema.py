@@ -71,7 +71,6 @@ class LaunchConfig(StrictModel):
     storage: str = "runs"
     """Folder of run directories; shared storage for runs on several nodes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    gpus_per_node: Annotated[int, Field(ge=0)] | None = None
     ray_address: str | None = None
     """Existing cluster ("auto" inside a Ray job); default: $RAY_ADDRESS if set, else a private local one."""
     watchdog: WatchdogConfig = WatchdogConfig()

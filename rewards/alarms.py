@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rewards.errors import RunStopped
+from rewards.errors import BatchRejected
 from rewards.strict import StrictModel
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -49,7 +49,11 @@ class JudgeAlarm(StrictModel):
     """`interval`: only where the whole 95 % interval is beyond the threshold, so that a small step rings less often by
     chance. A figure that has no interval (the reliability) goes by its value."""
     action: Literal["warn", "stop"] = "warn"
-    """`warn`: a line on the screen, and `judge/num_alarms`. `stop`: the run stops before it learns from the step."""
+    """`warn`: a line on the screen, and `judge/num_alarms`. `stop`: the run stops before it learns from the step.
+
+    The step's groups are set aside then, and a resumed run samples and judges it again. Verdicts of a judge whose
+    settings have not changed come from the cache, so it rings again where equal seeds give equal rollouts. Renaming
+    `groups/step_N.rejected.parquet` back learns from those groups after all, with another threshold."""
 
     @model_validator(mode="after")
     def _has_a_threshold(self) -> Self:
@@ -121,16 +125,17 @@ def judge_warnings(alarms: Iterable[JudgeAlarm], metrics: Mapping[str, float], s
     """A line per alarm that is raised and only warns.
 
     Raises:
-        RunStopped: an alarm with `action: stop` is raised.
+        BatchRejected: an alarm with `action: stop` is raised.
     """
     lines: list[str] = []
     for number, alarm in enumerate(alarms):
         if not (found := raised(alarm, metrics)):
             continue
         if alarm.action == "stop":
-            raise RunStopped(
+            raise BatchRejected(
                 f"step {step}: judge alarm: {'; '.join(found)}; nothing was learned from this step. Look at its "
-                f"matches, then resume; with another threshold in rewards.alarms.{number} its groups are learned from"
+                f"matches, mend the judge or set another threshold in rewards.alarms.{number}, then resume: the step "
+                "is sampled and judged again"
             )
         lines.append(f"step {step}: judge alarm: {'; '.join(found)}")
     return lines

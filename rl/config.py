@@ -21,6 +21,7 @@ class OptimizerConfig(StrictModel):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Training steps over which the learning rate rises to `lr`; all updates of a step share its rate."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     min_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
 

@@ -31,7 +31,6 @@ class Evaluator:
     requests: Callable[[int], list[GroupRequest]]
 
     last_games: Games | None = field(default=None, init=False)
-    evaluated_step: int = field(default=0, init=False)
     _start_answers: list[Group] = field(default_factory=list, init=False)
 
     async def prepare(self, *, resumed: bool) -> None:
@@ -56,16 +55,13 @@ class Evaluator:
 
     async def evaluate(self, step: int) -> Games:
         """Play and keep what was played."""
-        games = await self.play(step)
-        self.store.save_evaluation(step, games.rows)
-        self.last_games, self.evaluated_step = games, step
-        return games
-
-    async def play(self, step: int) -> Games:
         answers = await self.engines.sample(self.requests(step))
         check_versions(answers, expected=step)
         pairs = pair_answers(self._start_answers, answers)
-        return self._tally(pairs, await judge_pairs(pairs, self.sink))
+        games = self._tally(pairs, await judge_pairs(pairs, self.sink))
+        self.store.save_evaluation(step, games.rows)
+        self.last_games = games
+        return games
 
     async def audit(self, games: Games, open_audit: OpenAudit) -> dict[str, Any]:
         """A second, different judge on the same pairs: its win rate, its calls, and how often both agree."""

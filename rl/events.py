@@ -41,7 +41,8 @@ not:
     heldout/<name>  .._before      scorers: means of `reward` and of every figure, now and of the starting model
     sft/loss  sft/heldout_loss     cross-entropy, nats an answer token (`podium sft`)
     sft/heldout_perplexity  sft/num_tokens
-    time/<phase>_s  time/step_s    wall clock of the loop, seconds; what is sampled while a step is learned is not in it
+    time/<phase>_s  time/step_s    wall clock of the loop, seconds; what is sampled while a step is learned is left out,
+                                   and a checkpoint's seconds are in the next row
 """
 
 from __future__ import annotations

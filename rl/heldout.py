@@ -36,7 +36,14 @@ class Pair:
 
 
 def pair_answers(before: Sequence[Group], after: Sequence[Group]) -> list[Pair]:
-    """Pairs of equal prompt and index; a pair that lost an answer is left out (`tally` still counts its prompt)."""
+    """Pairs of equal prompt and index; a pair that lost an answer is left out (`tally` still counts its prompt).
+
+    Raises:
+        ValueError: other prompts in `after` than in `before`, or another order or number of answers.
+    """
+    for old_group, group in zip(before, after, strict=True):
+        if old_group.prompt.id != group.prompt.id:
+            raise ValueError(f"prompt {group.prompt.id} stands where the starting model answered {old_group.prompt.id}")
     return [
         Pair(old, new, group, index)
         for old_group, group in zip(before, after, strict=True)

@@ -1,6 +1,6 @@
 """The loop of supervised learning: learn, evaluate, save.
 
-    rows of step n --> Learner.step --> held-out loss where due --> checkpoint where due --> metrics
+    rows of step n --> Learner.step --> held-out loss where due --> metrics --> checkpoint where due
 
 One asyncio task drives the learner's ranks. Which rows a step learns from follows from the seed, so a run that was
 killed goes on after its last checkpoint and ends with the same weights.
@@ -86,8 +86,8 @@ class SFTTrainer:
             if self.heldout and self._due(step, self.config.evaluate_every):
                 self._after = await self._evaluate(step)
                 metrics |= {"sft/heldout_loss": self._after.loss, "sft/heldout_perplexity": self._after.perplexity}
-            await self._save(step, metrics)
             self.events.handle(StepDone(step, metrics | self.clock.end_step()))
+            await self._save(step)
             if self._stopping:
                 raise asyncio.CancelledError
         self._in_steps = False
@@ -114,7 +114,7 @@ class SFTTrainer:
             self.events.handle(Progress("evaluate", len(logprobs), total, "rows"))
         return heldout_loss(self.heldout, logprobs)
 
-    async def _save(self, step: int, metrics: Mapping[str, float]) -> None:
+    async def _save(self, step: int) -> None:
         if not (self._due(step, self.config.checkpoint.every) or self._stopping):
             return
         self.clock.enter("save", step)
@@ -122,7 +122,6 @@ class SFTTrainer:
         extra = {"step": step, "totals": self.clock.so_far(), "before": before}
         await self.learner.save(self.store.checkpoint_path(step), extra)
         losses = {row["step"]: row["sft/heldout_loss"] for row in self.store.metrics() if "sft/heldout_loss" in row}
-        losses |= {step: metrics["sft/heldout_loss"]} if "sft/heldout_loss" in metrics else {}
         known = [saved for saved in self.store.checkpoints() if math.isfinite(losses.get(saved, math.nan))]
         best = sorted(known, key=lambda saved: (losses[saved], -saved))[: self.config.checkpoint.keep_best]
         self.store.prune_checkpoints(self.config.checkpoint.keep, best)

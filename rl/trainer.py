@@ -2,7 +2,7 @@
 
     for each step:   prompts --sample--> groups --judge--> scores --learn--> weights --sync--> engines at version = step
                                  \\__ rollouts reach the judge as they finish __/
-                     then evaluate and save where the recipe says so
+                     then evaluate where the recipe says so, write the step's row, and save where it says so
 
 One asyncio task drives everything, and with `rl.staleness: 1` a second one samples and judges the next step while this
 one is learned (`rl/sampling_ahead.py`); engines, judges and learner ranks work behind the protocols of `rl/seams.py`. A
@@ -127,8 +127,9 @@ class Trainer:
         metrics |= await self._sync(step)
         metrics |= await self._probe(step)
         metrics |= await self._evaluate(step)
-        await self._save(step, asked=self._stopping)
+        # Before the checkpoint: a resumed run drops a row that has none, and makes up for no row that is missing.
         self._report(step, batch, metrics)
+        await self._save(step, asked=self._stopping)
 
     def request_stop(self) -> bool:
         """End the run in good order, and soon: a step that is being learned is finished, and the last step is saved.
@@ -176,7 +177,18 @@ class Trainer:
             raise
 
     async def _learn(self, step: int, sampled: StepGroups) -> dict[str, float]:
+        """What was learned; groups that must not be learned from are set aside, for a resumed run to sample anew."""
         self._clock.enter("learn", step)
+        try:
+            return await self._learn_from(step, sampled)
+        except BatchRejected:
+            kept_as = self.store.reject_groups(step)
+            self.events.handle(
+                Note("warning", f"step {step}: a resumed run samples it again; its groups are {kept_as}")
+            )
+            raise
+
+    async def _learn_from(self, step: int, sampled: StepGroups) -> dict[str, float]:
         groups, scores = sampled.learned()
         build = partial(build_train_batch, groups, objective=self.objective, min_group=self.rl.min_group)
         batch = build(scores)
@@ -200,20 +212,13 @@ class Trainer:
             self._asleep = True
         batch = await shape_batch(batch, scores, build, objective=self.objective, learner=self.learner)
         metrics |= batch.metrics
-        try:
-            with learning(step):
-                learned = await self.learner.step(batch.groups)
-            if self.rl.staleness:
-                # Engine and learner differ by what was learned since; `_probe` looks at equal weights.
-                learned = {name.replace("sync/", "stale/", 1): value for name, value in learned.items()}
-                learned["stale/mean_versions"] = sampled.mean_staleness(step)
-            check_gap(learned, self.rl.max_logprob_gap, step)
-        except BatchRejected:
-            kept_as = self.store.reject_groups(step)
-            self.events.handle(
-                Note("warning", f"step {step}: a resumed run samples it again; its groups are {kept_as}")
-            )
-            raise
+        with learning(step):
+            learned = await self.learner.step(batch.groups)
+        if self.rl.staleness:
+            # Engine and learner differ by what was learned since; `_probe` looks at equal weights.
+            learned = {name.replace("sync/", "stale/", 1): value for name, value in learned.items()}
+            learned["stale/mean_versions"] = sampled.mean_staleness(step)
+        check_gap(learned, self.rl.max_logprob_gap, step)
         metrics |= {"rl/skipped": 0.0} | learned
         if metrics["rl/skipped"] == 1.0:
             self.events.handle(Note("warning", f"step {step}: no update, every group's rewards are equal"))
@@ -289,18 +294,16 @@ class Trainer:
             "step": step,
             "prior": self._source.prior,
             "judge_calls": self._judge_calls,
-            "totals": self._clock.totals_now(),  # the step is not over, but its phases so far count
+            "totals": self._clock.totals_now(),
             "judge_cache": self.store.judge_cache(),
         }
         await self.learner.save(self.store.checkpoint_path(step), extra)
         self._saved_step = step
-        self.store.prune_checkpoints(self.rl.checkpoint.keep, self._best_checkpoints(step))
+        self.store.prune_checkpoints(self.rl.checkpoint.keep, self._best_checkpoints())
 
-    def _best_checkpoints(self, step: int) -> list[int]:
+    def _best_checkpoints(self) -> list[int]:
         """Steps to spare for their held-out win rates; the later of two that are equal."""
         win_rates = {row["step"]: row["heldout/win_rate"] for row in self.store.metrics() if "heldout/win_rate" in row}
-        if (games := self._evaluator.last_games) is not None and self._evaluator.evaluated_step == step:
-            win_rates[step] = games.metrics["heldout/win_rate"]
         saved = [saved for saved in self.store.checkpoints() if math.isfinite(win_rates.get(saved, math.nan))]
         return sorted(saved, key=lambda saved: (-win_rates[saved], -saved))[: self.rl.checkpoint.keep_best]
 
@@ -317,8 +320,8 @@ class Trainer:
         last = self.rl.num_steps
         summary: dict[str, Any] = {"steps": last, "final_checkpoint": f"checkpoints/step_{last}"}
         self._clock.enter("evaluate", last)
-        # None where the run was killed between its last checkpoint and its summary.
-        games = self._evaluator.last_games or await self._evaluator.play(last)
+        # None where the run ended between its last checkpoint and its summary.
+        games = self._evaluator.last_games or await self._evaluator.evaluate(last)
         summary |= {"heldout": games.result, "mean_length": games.mean_length}
         if self.audit is not None:
             summary["audit"] = await self._evaluator.audit(games, self.audit)

@@ -5,7 +5,7 @@ By SIGKILL, as a machine that loses power would: nothing is flushed, nobody is t
 judge       the step's rollouts are there, its scores are not
 learn       the learner is at work, half a tenth of a second after it was asked
 checkpoint  the step's checkpoint is begun and not yet renamed into place
-sft         the step of `podium sft` is learned, nothing of it is written
+sft         the step of `podium sft` is learned, its checkpoint is not begun
 
 In good order:
 

@@ -99,17 +99,21 @@ def test_two_ranks_go_on_too_and_sigterm_saves_the_step_that_is_learned(
     resume = ["train", "--resume", str(copy.path), *(word for setting in one for word in ("--set", setting))]
     start(resume, kill=("learn", 2))
     assert copy.checkpoints() == [1]
+    (copy.path / "checkpoints" / "step_2.tmp").mkdir()  # as a run leaves it that is killed while it saves
 
     longer = ["--set", "rl.num_steps=9", "--set", "rl.checkpoint.every=100"]
     with lend(stage.pool.handles) as lent:
         done = start([*resume, *longer], kill=("term", 3), code=128 + signal.SIGTERM, lent=lent)
     assert "ended by a signal; go on with podium train --resume" in done.stderr
+    assert (copy.recipe()["rl"]["num_steps"], copy.recipes()[0]["rl"]["num_steps"]) == (9, 3)  # goes on with these
+    first, second = copy.provenance()["resumed"]
+    assert (first["after_step"], second["after_step"], second["command"][-1]) == (1, 1, "rl.checkpoint.every=100")
     assert [row["step"] for row in copy.metrics()] == [1, 2, 3]
     assert copy.metrics()[1]["judge/num_audited"] == 6.0
     for one, other in zip(copy.metrics(), run.metrics(), strict=True):  # what is learned again is not asked again
         health = {name for name in other if name.startswith(("judge/audit", "judge/calibration"))}
         assert {name: one[name] for name in health} == {name: other[name] for name in health}
-    assert copy.checkpoints() == [1, 3]
+    assert {path.name for path in (copy.path / "checkpoints").iterdir()} == {"step_1", "step_3"}
     assert weights_of(copy, 3) == weights_of(run, 3)
     mine, its = (json.loads((one.checkpoint_path(3) / "state.json").read_text()) for one in (copy, run))
     assert (mine["num_steps_done"], mine["extra"]["prior"]) == (its["num_steps_done"], its["extra"]["prior"])

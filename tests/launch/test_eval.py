@@ -97,6 +97,13 @@ def test_standings_by_hand() -> None:
     assert "second judge" not in text
 
 
+def test_who_played_no_game_is_not_the_best() -> None:
+    result = standings(["start", "loser", "absent"], [game("p", 0, 1, 0.0)] * 9, bootstrap=200, seed=0)
+    _, loser, absent = result["players"]
+    assert loser["strength"] < absent["strength"]
+    assert (result["best"], absent["num_games"]) == ("loser", 0)
+
+
 def test_a_second_judge_counts_where_it_decided() -> None:
     games = [
         game("p", 0, 1, 1.0),
@@ -227,8 +234,13 @@ def test_scores_make_games_too(engines: Engines, tmp_path: Path) -> None:
 def test_a_judge_that_says_nothing_is_told(engines: Engines, tmp_path: Path) -> None:
     with pytest.raises(RunStopped, match="no verdict on any held-out prompt"):
         evaluate(recipe(tmp_path, f"rewards.judge.target={HERE}:nothing"), "/m/b-5")
-    with pytest.raises(UserError, match="--model /m/b-5 comes twice"):
-        evaluate(recipe(tmp_path), "/m/b-5", "/m/b-5")
+
+
+def test_players_are_told_apart_by_name(engines: Engines, tmp_path: Path) -> None:
+    for models in (["/m/b-5", "/m/b-5"], ["start"]):
+        with pytest.raises(UserError, match=f"--model {models[0]}: a player of this name takes part already"):
+            evaluate(recipe(tmp_path), *models)
+    assert engines.started == []
 
 
 @pytest.mark.parametrize(
@@ -253,8 +265,25 @@ def test_a_runs_starting_answers_are_used_again_where_they_would_be_the_same(
     engines.started.clear()
     result = evaluate_run(recipe(tmp_path, override), run, models=["/m/b-5"], say=asked.append)
     assert engines.started == [*([] if reused else ["start-3"]), "hf-4", "b-5"]
+    run.record_resume(dump_resolved(recipe(tmp_path, override).recipe), after_step=2)  # its answers are older than this
+    engines.started.clear()
+    evaluate_run(recipe(tmp_path, override), run, models=["/m/b-5"], say=asked.append)
+    assert engines.started == [*([] if reused else ["start-3"]), "hf-4", "b-5"]
     assert (result["best"], result["best_step"]) == ("/m/b-5", None)
     assert first["players"][1]["name"] == "/m/b-5"
+
+
+def test_a_runs_starting_answers_to_other_prompts_are_not_used_again(engines: Engines, tmp_path: Path) -> None:
+    loaded = recipe(tmp_path)
+    run = RunDir.create(tmp_path / "runs", "tiny", dump_resolved(loaded.recipe), seed=3)
+    saved = evaluation.RunPrompts.encode(loaded.recipe, _task(loaded), build_tiny_tokenizer()).heldout_requests(0)
+    run.save_start_answers(
+        asyncio.run(engines.pool([EngineSpec("start-3", 9, loaded.recipe.rollouts.engine, "cpu")]).sample(saved))
+    )
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(prompts.read_text().replace("Write", "Sing"))
+    evaluate_run(loaded, run, models=["/m/b-5"], say=lambda text: None)
+    assert engines.started == ["start-3", "b-5"]
 
 
 def _task(loaded: LoadedRecipe) -> Any:

@@ -18,6 +18,7 @@ from rollouts.prompts import make_prompt
 from rollouts.tiny import build_tiny_tokenizer
 from rollouts.types import GroupRequest, SamplingSpec
 from tests.launch.fakes import FULL
+from tests.rl.fakes import make_group
 
 TOKENIZER = build_tiny_tokenizer()
 SMALL = (
@@ -155,3 +156,31 @@ def test_the_limit_is_inclusive_and_unused_held_out_prompts_may_be_longer() -> N
     assert len(RunPrompts.encode(recipe(f"rollouts.max_prompt_tokens={length}"), task, TOKENIZER).heldout) == 3
     with pytest.raises(UserError, match="max_prompt_tokens"):
         RunPrompts.encode(recipe(f"rollouts.max_prompt_tokens={length - 1}"), task, TOKENIZER)
+
+
+def test_a_heldout_prompt_comes_once_and_a_training_prompt_as_often_as_it_likes() -> None:
+    once, again = prompts("heldout", 2), prompts("heldout", 1)
+    with pytest.raises(UserError, match=f"held-out prompt {again[0].id} comes twice"):
+        RunPrompts.encode(recipe(), FixedTask(prompts("train", 10), [*once, *again]), TOKENIZER)
+    RunPrompts.encode(recipe(), FixedTask(prompts("train", 5) * 2, [*prompts("heldout", 3), *again]), TOKENIZER)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        encode("evaluation.num_prompts=2"),
+        encode("evaluation.rollouts_per_prompt=1"),
+        RunPrompts.encode(recipe(), FixedTask(prompts("train", 10), prompts("new", 4)), TOKENIZER),
+    ],
+)
+def test_the_heldout_prompts_of_a_resumed_run_are_those_that_the_starting_model_answered(other: RunPrompts) -> None:
+    run = encode()
+    start_answers = [
+        make_group(f"v0-{slot}", [2] * len(request.seeds), prompt_id=request.prompt.id)
+        for slot, request in enumerate(run.heldout_requests(0))
+    ]
+    run.check_answered(start_answers)
+    run.check_answered(None)
+    with pytest.raises(UserError, match="are not those that the run's starting model answered") as caught:
+        other.check_answered(start_answers)
+    assert "\n" not in str(caught.value)

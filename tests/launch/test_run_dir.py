@@ -189,6 +189,31 @@ def test_create_stores_recipe_and_provenance_and_never_reuses_a_folder(run: RunD
     assert second.path.name == "demo-20260102-120000-2"
 
 
+def test_a_resume_is_written_down_with_its_recipe_and_the_ones_before_are_kept(run: RunDir) -> None:
+    first = run.recipe()
+    run.record_resume(first | {"seed": 7}, after_step=2, command=["podium", "again"], now=NOON)
+    assert run.recipes() == [first]
+    for seed in (8, 9, 9):
+        run.record_resume(
+            first | {"seed": seed, "pair": (1, 2)}, after_step=seed, command=["podium", str(seed)], now=NOON
+        )
+    assert run.recipe() == first | {"seed": 9, "pair": [1, 2]}
+    assert [recipe["seed"] for recipe in run.recipes()] == [7, 8, 9]
+    origin = run.provenance()
+    assert (origin["command"], origin["resumed"][0]) == (
+        ["podium", "train"],
+        {"started": "2026-01-02T12:00:00", "command": ["podium", "again"], "after_step": 2},
+    )
+    assert [resume["after_step"] for resume in origin["resumed"]] == [2, 8, 9, 9]
+
+
+def test_storage_may_be_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert RunDir.create("~/runs", "demo", {}, seed=0).path.parent == tmp_path / "runs"
+    assert not (tmp_path / "~").exists()
+
+
 def test_storage_that_cannot_be_written_is_the_users_to_mend(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"launch\.storage: cannot make a run directory"):
@@ -285,6 +310,14 @@ def test_checkpoints_count_only_when_complete_and_old_ones_go(run: RunDir) -> No
     assert run.prune_checkpoints(keep=2) == []
     assert run.prune_checkpoints(keep=1, spared=[9]) == []
     assert run.prune_checkpoints(keep=1, spared=[3]) == [9]
+
+
+def test_what_a_killed_run_left_of_checkpoints_is_swept(run: RunDir) -> None:
+    folder = run.path / "checkpoints"
+    for name in (".step_5.deleted", "step_7.tmp", "step_8", "step_9.mine"):
+        (folder / name / "hf").mkdir(parents=True)
+    run.sweep_checkpoints()
+    assert sorted(path.name for path in folder.iterdir()) == ["step_8", "step_9.mine"]
 
 
 def test_the_judges_cache_is_named_where_there_is_one(run: RunDir) -> None:

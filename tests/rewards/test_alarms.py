@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from rewards.alarms import FIGURES, JudgeAlarm, judge_warnings, raised
 from rewards.config import TournamentRewards
-from rewards.errors import RunStopped
+from rewards.errors import BatchRejected
 
 HEALTHY = {
     "judge/order_flip_rate": 0.1,
@@ -87,7 +87,9 @@ def test_warnings_are_lines_and_a_stop_names_its_cure() -> None:
         "step 7: judge alarm: judge/tie_rate 0.100 is over max_tie_rate = 0.05; "
         "judge/failure_rate 0.100 is over max_failure_rate = 0.05"
     ]
-    with pytest.raises(RunStopped, match=r"step 7: judge alarm: judge/tie_rate 0.600 .*rewards\.alarms\.1") as caught:
+    with pytest.raises(
+        BatchRejected, match=r"step 7: judge alarm: judge/tie_rate 0.600 .*rewards\.alarms\.1"
+    ) as caught:
         judge_warnings([early, late], HEALTHY | {"judge/tie_rate": 0.6}, 7)
     assert "\n" not in str(caught.value)
 

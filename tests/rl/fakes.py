@@ -13,7 +13,7 @@ from ray.exceptions import RayActorError
 from rewards.errors import RunStopped
 from rewards.types import Candidate, GroupKey, GroupScore, GroupSink, Prior, Prompt
 from rl.config import CheckpointConfig, EvaluationConfig, RLConfig, SyncConfig
-from rl.events import Event
+from rl.events import Event, StepDone
 from rl.objectives import Objective
 from rl.trainer import Trainer
 from rl.types import TrainGroup
@@ -201,7 +201,9 @@ class FakeStore:
     matches: dict[int, list[Mapping[str, Any]]] = field(default_factory=dict)
     evaluations: dict[int, list[Mapping[str, Any]]] = field(default_factory=dict)
     summary: Mapping[str, Any] | None = None
-    rows: dict[int, float] = field(default_factory=dict)
+    earlier: dict[int, float] = field(default_factory=dict)
+    """Held-out win rates of steps before this run's."""
+    events: FakeEvents = field(default_factory=lambda: FakeEvents())
     spared: list[int] = field(default_factory=list)
 
     def save_groups(
@@ -252,10 +254,11 @@ class FakeStore:
 
     def checkpoints(self) -> list[int]:
         saved = [line.removeprefix("save checkpoint ") for line in self.log if line.startswith("save checkpoint ")]
-        return sorted({*self.rows, *map(int, saved)})
+        return sorted({*self.earlier, *map(int, saved)})
 
     def metrics(self) -> list[dict[str, Any]]:
-        return [{"step": step, "heldout/win_rate": win_rate} for step, win_rate in self.rows.items()]
+        earlier = [{"step": step, "heldout/win_rate": win_rate} for step, win_rate in self.earlier.items()]
+        return earlier + self.events.rows()
 
     def save_summary(self, summary: Mapping[str, Any]) -> None:
         self.log.append("save summary")
@@ -268,6 +271,9 @@ class FakeEvents:
 
     def handle(self, event: Event) -> None:
         self.seen.append(event)
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [{"step": event.step, **event.metrics} for event in self.seen if isinstance(event, StepDone)]
 
     def close(self) -> None: ...
 
@@ -282,8 +288,8 @@ class FakeRun:
         self.heldout_sink = FakeSink(self.log, "heldout")
         self.audit_sink = FakeSink(self.log, "audit")
         self.learner = FakeLearner(self.log, self.engines)
-        self.store = FakeStore(self.log)
         self.events = FakeEvents()
+        self.store = FakeStore(self.log, events=self.events)
 
     def trainer(
         self,

@@ -64,6 +64,8 @@ def test_unequal_sets_of_answers_are_a_bug() -> None:
         pairs_of({"a": [1]}, {"a": [1], "b": [1]})
     with pytest.raises(ValueError, match="zip"):
         pairs_of({"a": [1]}, {"a": [1, 2]})
+    with pytest.raises(ValueError, match="prompt b stands where the starting model answered a"):
+        pairs_of({"a": [1]}, {"b": [1]})
 
 
 async def test_the_starting_model_sits_in_slot_0_and_judges_see_the_parsed_answer() -> None:

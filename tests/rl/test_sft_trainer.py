@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rl.events import Note, RunDone, StepDone
+from rl.events import Note, RunDone
 from rl.phases import PhaseClock
 from rl.sft import make_groups
 from rl.sft_config import SFTConfig
@@ -57,19 +57,22 @@ class FakeStore:
     events: FakeEvents
     summary: Mapping[str, Any] | None = None
     spared: list[list[int]] = field(default_factory=list)
+    num_rows: list[int] = field(default_factory=list)
+    """How many there were at each checkpoint: its step's is there first."""
 
     def checkpoint_path(self, step: int) -> str:
         return str(step)
 
     def prune_checkpoints(self, keep: int, spared: Collection[int]) -> list[int]:
         self.spared.append(list(spared))
+        self.num_rows.append(len(self.metrics()))
         return []
 
     def checkpoints(self) -> list[int]:
         return [int(step) for step in self.learner.saved]
 
     def metrics(self) -> list[dict[str, Any]]:
-        return [{"step": event.step, **event.metrics} for event in self.events.seen if isinstance(event, StepDone)]
+        return self.events.rows()
 
     def save_summary(self, summary: Mapping[str, Any]) -> None:
         self.summary = summary
@@ -108,6 +111,7 @@ async def test_a_run_evaluates_saves_and_keeps_the_best() -> None:
         "evaluate",
         "save 4",
     ]
+    assert trainer.store.num_rows == [2, 4]  # type: ignore[attr-defined]
     assert trainer.store.spared == [[2], [2]]  # type: ignore[attr-defined]
     rows = rows_of(trainer)
     assert [row.get("sft/heldout_loss") for row in rows] == [None, 1.0, None, 2.0]

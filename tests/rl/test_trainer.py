@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import pytest
 
@@ -75,6 +76,57 @@ async def test_a_step_reports_the_metrics_of_all_its_phases() -> None:
     assert {"time/sample_s", "time/learn_s", "time/step_s", "judge/calls_per_s"} <= first.keys()
     assert "heldout/win_rate" not in first
     assert last["heldout/win_rate"] == 1.0
+
+
+async def test_a_steps_row_is_there_before_its_checkpoint_is() -> None:
+    """A run that is killed between the two has lost nothing: a resumed run drops the row, and makes the step again."""
+    run = FakeRun()
+
+    def killed(keep: int, spared: Any) -> Any:
+        raise RunStopped("killed while old checkpoints are deleted")
+
+    run.store.prune_checkpoints = killed  # type: ignore[method-assign]
+    with pytest.raises(RunStopped):
+        await run.trainer().run()
+    assert sorted(run.learner.saved) == ["1"]
+    assert sorted(steps_done(run)) == [1]
+
+    full = FakeRun()
+    handle = full.events.handle
+
+    def handle_but_no_row(event: Any) -> None:
+        if isinstance(event, StepDone):
+            raise RunStopped("disk full")
+        handle(event)
+
+    full.events.handle = handle_but_no_row  # type: ignore[method-assign]
+    with pytest.raises(RunStopped):
+        await full.trainer().run()
+    assert full.learner.saved == {}
+
+
+async def test_the_seconds_of_a_checkpoint_are_in_the_next_row_and_counted_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = FakeRun()
+    now = [0.0]
+    monkeypatch.setattr("rl.clock.time", SimpleNamespace(monotonic=lambda: now[0]))
+    save, learn = run.learner.save, run.learner.step
+
+    async def save_in_5_s(path: Any, extra: Any) -> None:
+        now[0] += 5.0
+        await save(path, extra)
+
+    async def learn_in_1_s(groups: Any) -> Any:
+        now[0] += 1.0
+        return await learn(groups)
+
+    run.learner.save, run.learner.step = save_in_5_s, learn_in_1_s  # type: ignore[method-assign]
+    summary = await run.trainer().run()
+    rows = [steps_done(run)[step].metrics for step in (1, 2)]
+    assert [(row["time/learn_s"], row["time/save_s"], row["time/step_s"]) for row in rows] == [(1, 0, 1), (1, 5, 6)]
+    totals = [run.learner.saved[step]["totals"] for step in ("1", "2")] + [summary["seconds_by_phase"]]
+    assert [(seconds["learn"], seconds["save"]) for seconds in totals] == [(1, 0), (2, 5), (2, 10)]
 
 
 async def test_what_is_not_due_is_left_out_but_the_last_step_is_always_evaluated_and_saved() -> None:
@@ -217,6 +269,7 @@ async def test_a_stop_does_not_wait_for_an_evaluation(when: str) -> None:
     again = run.trainer()
     again.restore(run.learner.saved[str(last)])
     assert (await again.run())["heldout"]["win_rate"] == 1.0
+    assert 2 in run.store.evaluations
 
 
 async def test_a_second_signal_ends_an_evaluation_and_with_it_the_run() -> None:
@@ -343,14 +396,23 @@ async def test_evaluation_answers_of_another_version_stop_the_run_before_they_ar
     assert run.log[-1] == "sample heldout1"
 
 
-async def test_a_judge_alarm_that_stops_does_so_before_anything_is_learned() -> None:
+@pytest.mark.parametrize("staleness", [0, 1])
+async def test_a_judge_alarm_stops_before_anything_is_learned_and_the_mended_judge_is_asked_anew(
+    staleness: Literal[0, 1],
+) -> None:
     run = FakeRun()
+    rl, alarms = RL.model_copy(update={"staleness": staleness}), (JudgeAlarm(min_reliability=0.5, action="stop"),)
     run.sink.reliability = 0.2
-    with pytest.raises(RunStopped, match=r"step 1: judge alarm: reward/reliability 0\.200"):
-        await run.trainer(judge_alarms=(JudgeAlarm(min_reliability=0.5, action="stop"),)).run()
+    with pytest.raises(RunStopped, match=r"step 1: judge alarm: reward/reliability 0\.200 .*sampled and judged again"):
+        await run.trainer(rl=rl, judge_alarms=alarms).run()
+    assert run.log[-1] == "reject groups 1"
     assert "learn" not in run.log
-    assert run.log[-1].startswith("save")  # its groups are on disk
-    assert run.learner.saved == {}
+    assert run.learner.saved == run.store.groups == {}
+    assert notes(run)[-1] == ("warning", "step 1: a resumed run samples it again; its groups are elsewhere")
+
+    run.sink.reliability = 0.9
+    await run.trainer(rl=rl, judge_alarms=alarms).run()
+    assert [run.log.count(line) for line in ("sample step1", "learn")] == [2, 2]
 
 
 @pytest.mark.parametrize("gap", [0.21, math.nan, math.inf])
@@ -469,7 +531,7 @@ async def test_a_run_killed_after_its_last_checkpoint_plays_the_last_evaluation_
     trainer = again.trainer()
     trainer.restore(run.learner.saved["2"])
     summary = await trainer.run()
-    assert again.log == ["sync 2", "sample heldout2", "judge heldout", "save summary"]
+    assert again.log == ["sync 2", "sample heldout2", "judge heldout", "save evaluation 2", "save summary"]
     assert run.store.summary is not None
     assert summary["heldout"] == run.store.summary["heldout"]
     assert summary["judge_calls"] == run.store.summary["judge_calls"]
@@ -489,7 +551,7 @@ async def test_the_checkpoints_with_the_best_heldout_win_rates_are_spared(
     earlier: dict[int, float], keep_best: int, spared: list[int]
 ) -> None:
     run = FakeRun()
-    run.store.rows = earlier
+    run.store.earlier = earlier
     await run.trainer(rl=RL.model_copy(update={"checkpoint": CheckpointConfig(every=2, keep_best=keep_best)})).run()
     assert sorted(run.store.spared) == spared
 
