@@ -215,6 +215,9 @@ def _source(loaded: LoadedRecipe, faults: list[Fault]) -> SourceFacts:
     if facts.num_train is not None and facts.num_train < 1:
         rule = "the source has no more prompts than that, so none is left to train on; lower it"
         faults.append(loaded.fault(("task", "heldout"), rule))
+    elif facts.num_train is not None and facts.num_train < recipe.rollouts.prompts_per_step:
+        rule = f"only {facts.num_train} prompts are there to train on; lower it or task.heldout, or add prompts"
+        faults.append(loaded.fault(("rollouts", "prompts_per_step"), rule))
     for path, name in named_fields(recipe):
         if facts.fields is not None and name not in facts.fields:
             rule = f"no prompt has a field '{name}'; they have: {', '.join(sorted(facts.fields))}"

@@ -1,6 +1,6 @@
 """The composition root: turns a recipe into a running trainer, and a run into a model directory.
 
-    train:   run directory (locked) -> Ray -> engines and learner ranks, started together -> judge -> Trainer.run
+    train:   prompts -> run directory (locked) -> Ray -> engines and learner ranks together -> judge -> Trainer.run
              everything that was started ends with the context it was started in, however the run ends
 
 The only place that knows which engine, judge or service stands behind the protocols.
@@ -13,6 +13,8 @@ import time
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
 
 from launch.chaos import Chaos
 from launch.chaos_judge import faulty
@@ -52,7 +54,7 @@ from rl.trainer import Trainer
 from rollouts.models import load_tokenizer
 from rollouts.pool import EnginePool
 from rollouts.tasks import build_task
-from rollouts.types import Rollout
+from rollouts.types import Rollout, Task
 
 
 def train(loaded: LoadedRecipe, *, resume: Path | None = None, chaos: Chaos | None = None) -> Path:
@@ -66,10 +68,14 @@ def train(loaded: LoadedRecipe, *, resume: Path | None = None, chaos: Chaos | No
     run = RunDir.open(resume) if resume is not None else None
     if run is not None:
         refuse_sft_run(run)
+    model = start_model(recipe)
+    task = build_task(recipe.task, seed=recipe.seed, base_dir=loaded.base_dir)
+    tokenizer = load_tokenizer(model)
+    prompts = RunPrompts.encode(recipe, task, tokenizer)
     if run is None:
         run = RunDir.create(recipe.launch.storage, recipe.name, dump_resolved(recipe), seed=recipe.seed)
     with run.lock():
-        asyncio.run(_train(recipe, loaded.base_dir, run, chaos))
+        asyncio.run(_train(recipe, loaded.base_dir, run, chaos, model, task, tokenizer, prompts))
         write_report(run.path)
     return run.path
 
@@ -88,13 +94,18 @@ def export(run: Path, step: int, out: Path) -> None:
     export_checkpoint(source.checkpoint_path(step), out)
 
 
-async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | None) -> None:
+async def _train(
+    recipe: Recipe,
+    base_dir: Path,
+    run: RunDir,
+    chaos: Chaos | None,
+    model: Path,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: RunPrompts,
+) -> None:
     device = resolve_device(recipe)
     objective = recipe_objective(recipe)
-    model = start_model(recipe)
-    task = build_task(recipe.task, seed=recipe.seed, base_dir=base_dir)
-    tokenizer = load_tokenizer(model)
-    prompts = RunPrompts.encode(recipe, task, tokenizer)
     async with AsyncExitStack() as stack:
         tracker = make_tracker(recipe, run)
         stack.callback(tracker.close)

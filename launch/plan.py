@@ -120,7 +120,7 @@ def make_plan(
         memory_gib=total_gib(list(memory)),
         sft=sft,
         warnings=tuple(_warnings(recipe, memory, machine, device, ray_address))
-        + tuple(_supply_warnings(recipe, (policy, *judges.values()), source)),
+        + tuple(_hub_warnings((policy, *judges.values()))),
     )
 
 
@@ -217,10 +217,7 @@ def _warnings(
         yield f"cores: {engines} engines bind {bound} and there are {machine.cores}; use fewer engines or threads"
 
 
-def _supply_warnings(recipe: Recipe, models: tuple[ModelFacts, ...], source: SourceFacts) -> Iterator[str]:
+def _hub_warnings(models: tuple[ModelFacts, ...]) -> Iterator[str]:
     for facts in models:
         if facts.location == "hub":
             yield f"model {facts.name}: taken from the hub at the start of the run, or from its local cache"
-    wanted = recipe.rollouts.prompts_per_step
-    if source.num_train is not None and source.num_train < wanted:
-        yield f"prompts: {source.num_train} to train on, fewer than the {wanted} of a step; some come twice"

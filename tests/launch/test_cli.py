@@ -83,6 +83,7 @@ print(sorted({"torch", "ray", "vllm", "deepspeed", "transformers", "numpy", "pyd
         ["check", "."],
         ["check", "full.yaml", "--set", "rl.num_steps=0"],
         ["train", "full.yaml", "--set", "model.path=./missing"],
+        ["check", "full.yaml", "--set", "task.heldout=195"],
         ["sft"],
         ["sft", "full.yaml", "--set", "sft=null"],
         ["sft", "full.yaml", "--set", "sft.data=gone.jsonl"],
