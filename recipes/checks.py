@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from recipes.bounds import audit_budget, calls_in
 from recipes.criteria_checks import criteria_faults
+from recipes.dead_keys import dead_keys
 from recipes.reward_checks import Fault, budgets, fields, judging, prior, scoring
 from recipes.sft_checks import sft_faults
 from rewards.config import TournamentRewards
@@ -154,6 +155,7 @@ CHECKS: tuple[Callable[[Recipe], Iterator[Fault]], ...] = (
     scoring,
     criteria_faults,
     sft_faults,
+    dead_keys,
 )
 
 

@@ -215,6 +215,20 @@ def single_judges(judge: JudgeConfig) -> tuple[SingleJudge, ...]:
     return tuple(member.judge for member in judge.members) if isinstance(judge, PanelJudge) else (judge,)
 
 
+def judge_name(judge: SingleJudge) -> str:
+    """How the match log calls it where a panel gives it no name of its own."""
+    match judge:
+        case ChatJudge() | RubricJudge():
+            subject = judge.endpoint.model
+        case PythonJudge():
+            subject = judge.target
+        case ProgramJudge():
+            subject = judge.by.kind
+        case _:
+            subject = judge.model
+    return f"{judge.kind}:{subject}"
+
+
 def has_engine(judge: SingleJudge) -> TypeGuard[EngineJudge]:
     """Whether it runs in a vLLM engine of its own."""
     return isinstance(judge, VerdictTokensJudge) or (isinstance(judge, RewardModelJudge) and judge.engine == "vllm")

@@ -25,6 +25,7 @@ from rewards.judge_config import (
     PythonJudge,
     RewardModelJudge,
     VerdictTokensJudge,
+    judge_name,
 )
 from rewards.judges import BUILDERS, build_judge
 from rewards.judges.embedding import Embedding
@@ -511,6 +512,11 @@ async def test_a_verdict_of_its_own_may_speak_of_criteria() -> None:
         RETURNS["value"] = wrong
         with pytest.raises(UserError, match=rf"judge '{__name__}:returns' (returned|says) .*[1n]"):
             await ask(judge, "a", "b")
+
+
+def test_a_python_judge_is_called_what_its_recipe_says() -> None:
+    config = python_config("longer_wins")
+    assert build_judge(config).name == judge_name(config)
 
 
 async def test_class_is_closed_once() -> None:
