@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from recipes.bounds import audit_budget, calls_in
 from recipes.criteria_checks import criteria_faults
 from recipes.dead_keys import dead_keys
-from recipes.reward_checks import Fault, budgets, fields, judging, prior, scoring
+from recipes.reward_checks import Fault, budgets, fields, judging, parts, prior, scoring
 from recipes.sft_checks import sft_faults
 from rewards.config import TournamentRewards
 from rl.zero import learner_faults, offload_fault
@@ -149,6 +149,7 @@ CHECKS: tuple[Callable[[Recipe], Iterator[Fault]], ...] = (
     evaluation,
     devices,
     judging,
+    parts,
     prior,
     budgets,
     fields,
