@@ -54,10 +54,7 @@ def _weights(rewards: TournamentRewards) -> Iterator[Fault]:
     if isinstance(rewards.aggregator, TrueSkill):
         return
     judge = rewards.judge
-    if isinstance(judge, PanelJudge):
-        known = [member.name or judge_name(member.judge) for member in judge.members]
-    else:
-        known = [judge_name(one) for one in single_judges(judge)]
+    known = list(judge.names) if isinstance(judge, PanelJudge) else [judge_name(judge)]
     if rewards.router is not None:
         known.append(f"{ROUTER}{rewards.router.gate}")
     for name in rewards.aggregator.judge_weights:

@@ -43,6 +43,7 @@ _PLACEHOLDER = re.compile(r"\{\{[A-Za-z_]\w*\}\}|\{([A-Za-z_]\w*)\}")
 def judging(recipe: Recipe) -> Iterator[Fault]:
     audit = recipe.evaluation.audit_judge
     if audit is not None:
+        yield from _twins(audit, ("evaluation", "audit_judge"))
         for path, judge in _members(audit, ("evaluation", "audit_judge")):
             yield from _judge_faults(recipe, judge, path)
     for index, gate in enumerate(recipe.rewards.gates):
@@ -55,6 +56,7 @@ def judging(recipe: Recipe) -> Iterator[Fault]:
     rewards = recipe.rewards
     if not isinstance(rewards, TournamentRewards):
         return
+    yield from _twins(rewards.judge, ("rewards", "judge"))
     for path, judge in _members(rewards.judge, ("rewards", "judge")):
         yield from _judge_faults(recipe, judge, path)
         yield from _ranking_faults(recipe, rewards, judge, path)
@@ -125,6 +127,14 @@ def budgets(recipe: Recipe) -> Iterator[Fault]:
         for key in (f"{unit}_per_step", f"{unit}_per_run"):
             if getattr(rewards.budget, key) is not None and not holds:
                 yield ("rewards", "budget", key), rule
+
+
+def _twins(judge: JudgeConfig, path: KeyPath) -> Iterator[Fault]:
+    names = judge.names if isinstance(judge, PanelJudge) else ()
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            rule = f"a member before it is called '{name}' too; give this one a name of its own"
+            yield (*path, "members", number, "name"), rule
 
 
 def _members(judge: JudgeConfig, path: KeyPath) -> Iterator[tuple[KeyPath, SingleJudge]]:

@@ -188,6 +188,11 @@ class PanelJudge(StrictModel):
     """None: weights stay as they are."""
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """How the match log calls the members."""
+        return tuple(member.name or judge_name(member.judge) for member in self.members)
+
+    @property
     def verdict(self) -> VerdictKind:
         return "probability" if any(verdict_of(m.judge) == "probability" for m in self.members) else "hard"
 

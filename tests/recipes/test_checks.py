@@ -130,6 +130,9 @@ CASES = [
     # judging
     (["rewards.gates.0.min_words=26"], "rewards.gates.0.min_words"),
     (["rewards.gates=[{kind: length}, {kind: length, max_words: 9}]"], "rewards.gates.1.name"),
+    ([PANEL, "rewards.judge.members.1.name=null", "rewards.judge.members.1.judge.target=a:b"],
+     "rewards.judge.members.1.name"),
+    ([PANEL, "rewards.judge.members.1.name='python:a:b'"], "rewards.judge.members.1.name"),
     (["rewards.gates=[{kind: length, part: slate}]"], "rewards.gates.0.part"),
     (["rewards.gates=[{kind: format, parts: [answer, slate]}]"], "rewards.gates.0.parts.1"),
     ([f"task={SLATE_RANK}", "rewards.gates=[{kind: length, part: slate}]"], "rewards.gates.0.part"),
