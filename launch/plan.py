@@ -142,6 +142,12 @@ def batch_plan(recipe: Recipe) -> BatchPlan:
     )
 
 
+def max_model_len(recipe: Recipe) -> int:
+    """Tokens that an engine can hold of one prompt with its answer."""
+    rollouts = recipe.rollouts
+    return rollouts.engine.max_model_len or rollouts.max_prompt_tokens + rollouts.max_tokens
+
+
 def judges_of(recipe: Recipe) -> dict[str, tuple[tuple[str | int, ...], SingleJudge]]:
     """Every judge of the recipe, members of panels one by one: its role, its key path and its config."""
     named: dict[str, tuple[tuple[str, str], JudgeConfig]] = {}
@@ -190,7 +196,7 @@ def _engines(recipe: Recipe, policy: ModelFacts, device: Device, machine: Machin
         num_engines=rollouts.engines,
         tensor_parallel_size=config.tensor_parallel_size,
         placement=rollouts.placement,
-        max_model_len=config.max_model_len or rollouts.max_prompt_tokens + rollouts.max_tokens,
+        max_model_len=max_model_len(recipe),
         threads=(config.cpu_threads or max(1, machine.cores // rollouts.engines)) if on_cpu else None,
         kv_tokens=kv_tokens(config.kv_cache_gib, policy, config.dtype) if on_cpu else None,
         sync=automatic if backend == "auto" else backend,

@@ -201,6 +201,8 @@ def test_a_hub_model_is_planned_without_its_sizes() -> None:
         ("rl.objective.advantage=mean_std", "undoes the shrinkage"),
         ("rl.objective.advantage=constant", "use `mean` or `batch_std`"),
         ("rl.objective.constant_tokens=9", "has no effect with aggregation token"),
+        ("rollouts.engine.kv_cache_gib=0.00002", "holds 223 tokens, fewer than the 512 of one full text"),
+        ("rewards.judge.kv_cache_gib=0.00002", "holds 223 tokens, fewer than the 1024 of"),
         ("launch.device=cuda", "no GPU can be seen here"),
         ("rollouts.engine.tensor_parallel_size=2", "tensor parallelism needs device cuda"),
         ("launch.storage=full.yaml", "is not a folder that can be written"),
@@ -214,6 +216,16 @@ def test_a_name_that_leads_nowhere_is_one_line_at_its_key(override: str, message
     assert line.startswith((f"--set {override}: ", "full.yaml:"))
     assert message in line
     assert override.split("=")[0].split(".")[0] in line
+
+
+def test_a_cache_for_one_answer_is_enough_and_gpus_size_their_own() -> None:
+    # 2 x 3 layers x 2 heads x 4 x 2 bytes = 96 bytes a token
+    enough, little = (f"rollouts.engine.kv_cache_gib={tokens * 96 / 2**30!r}" for tokens in (512, 511))
+    assert plan(enough).engines.kv_tokens == 512
+    assert "holds 511 tokens" in faults(little)[0]
+    assert plan(little, machine=GPU_BOX).engines.kv_tokens is None
+    assert plan(little, "launch.ray_address=ray:1234").engines.kv_tokens == 511
+    assert "holds 511 tokens" in faults(little, "launch.ray_address=ray:1234", "launch.device=cpu")[0]
 
 
 def test_too_few_gpus_are_named() -> None:
