@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
+from launch.absent import absent
 from launch.locks import has_cpu_build
 from launch.machine import Device, Machine, read_machine, resolve_device
 from launch.memory import kv_tokens
@@ -96,6 +97,7 @@ def check_recipe(loaded: LoadedRecipe, machine: Machine | None = None) -> Plan:
         objective=objective,
         runs_in=runs_in(recipe),
         sft=sft,
+        absent=[f"{'.'.join(map(str, path))}: {rule} (where podium train runs)" for path, rule in absent(recipe)],
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from launch.absent import refuse_absent
 from launch.chaos import Chaos
 from launch.chaos_judge import faulty
 from launch.chaos_processes import ProcessFaults
@@ -45,6 +46,7 @@ from rewards.audit import AuditedSink
 from rewards.budget import Spend
 from rewards.config import TournamentRewards
 from rewards.errors import UserError
+from rewards.gates import build_gates
 from rewards.scoring import ScorerSink
 from rewards.together import all_or_none
 from rl.checkpoint import export_checkpoint
@@ -68,6 +70,8 @@ def train(loaded: LoadedRecipe, *, resume: Path | None = None, chaos: Chaos | No
     run = RunDir.open(resume) if resume is not None else None
     if run is not None:
         refuse_sft_run(run)
+    refuse_absent(loaded)
+    build_gates(recipe.rewards.gates)  # a command that cannot be run here is found now, not when engines are up
     model = start_model(recipe)
     task = build_task(recipe.task, seed=recipe.seed, base_dir=loaded.base_dir)
     tokenizer = load_tokenizer(model)

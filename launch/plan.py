@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -93,8 +93,12 @@ def make_plan(
     objective: Objective,
     runs_in: str,
     sft: SFTPlan | None = None,
+    absent: Sequence[str] = (),
 ) -> Plan:
-    """Everything that `podium check` prints, from facts that were looked up before."""
+    """Everything that `podium check` prints, from facts that were looked up before.
+
+    absent: what the run needs where it runs, and is not here.
+    """
     recipe = loaded.recipe
     memory = tuple(memory_items(recipe, policy, judges, device))
     num_gpus = gpus_needed(recipe) if device == "cuda" else 0
@@ -120,7 +124,8 @@ def make_plan(
         memory_gib=total_gib(list(memory)),
         sft=sft,
         warnings=tuple(_warnings(recipe, memory, machine, device, ray_address))
-        + tuple(_hub_warnings((policy, *judges.values()))),
+        + tuple(_hub_warnings((policy, *judges.values())))
+        + tuple(absent),
     )
 
 

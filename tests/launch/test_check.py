@@ -171,6 +171,16 @@ def test_a_hub_model_is_planned_without_its_sizes() -> None:
     assert "?" in plan_text(made)
 
 
+def test_what_only_the_runs_own_machine_needs_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    keyed = f"rewards.judge={CHAT}".replace("model: m", "model: m, api_key_env: NOPE_KEY")
+    gates = "rewards.gates=[{kind: command, command: [nosuchprog]}, {kind: command, name: b, command: ['true']}]"
+    key, program = plan(keyed, gates).warnings
+    assert key.startswith("rewards.judge.endpoint.api_key_env: environment variable NOPE_KEY is not set; it is to hold")
+    assert program.startswith("rewards.gates.0.command: no program 'nosuchprog' on PATH; install it, or give its path")
+    monkeypatch.setenv("NOPE_KEY", "k")
+    assert plan(keyed).warnings == ()
+
+
 # --- names that lead nowhere ------------------------------------------------------------------------------------
 
 

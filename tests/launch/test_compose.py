@@ -26,6 +26,11 @@ def recipe_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("override", "message"),
     [
         ("task.heldout=195", "5 training prompts are fewer than rollouts.prompts_per_step = 6"),
+        ("rewards.gates=[{kind: command, command: [nosuchprog]}]", "rewards.gates.0.command.* no program 'nosuchprog'"),
+        (
+            "evaluation.audit_judge={kind: chat, endpoint: {base_url: 'http://h/v1', model: m, api_key_env: NOPE_KEY}}",
+            "evaluation.audit_judge.endpoint.api_key_env = 'NOPE_KEY': environment variable NOPE_KEY is not set",
+        ),
         ("rollouts.max_prompt_tokens=10", "more than rollouts.max_prompt_tokens = 10"),
     ],
 )
