@@ -109,6 +109,17 @@ def test_unknown_field_names_the_nearest(tmp_path: Path) -> None:
         build(tmp_path, template="{promt}")
 
 
+@pytest.mark.parametrize("template", ["Write about rain.", "Write about {prompt", "Write {}", "{{prompt}}"])
+def test_a_template_that_shows_no_field_is_told_what_it_may_show(tmp_path: Path, template: str) -> None:
+    with pytest.raises(UserError) as caught:
+        build(tmp_path, template=template)
+    assert str(caught.value) == (
+        "task.template: shows no field of the rows, so all 6 prompts are one; write {hint} or {prompt} in it"
+    )
+    one = build(tmp_path, rows='{"prompt": "x"}', template=template, heldout=0)
+    assert len(one.train_prompts()) == 1
+
+
 def test_field_missing_in_some_rows_names_their_lines(tmp_path: Path) -> None:
     rows = ROWS + '\n{"hint": "g"}\n\n{"prompt": "h"}'
     with pytest.raises(UserError) as caught:
