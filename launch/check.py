@@ -41,9 +41,9 @@ from rewards.judges.rubric_prompts import load_prompts
 from rewards.judges.verdict_tokens import DATA, LIST_DATA, LIST_TEXTS, TEXTS
 from rewards.list_template import load_list_template
 from rewards.rubric_config import RubricJudge
-from rewards.template import load_template
+from rewards.template import load_template, unclosed
 from rl.objectives import Objective
-from rollouts.config import EngineConfig, PythonTask
+from rollouts.config import EngineConfig, FreeformTask, PythonTask, SlateRankTask
 from rollouts.models import ModelFacts, locate_model
 
 
@@ -97,7 +97,7 @@ def check_recipe(loaded: LoadedRecipe, machine: Machine | None = None) -> Plan:
         objective=objective,
         runs_in=runs_in(recipe),
         sft=sft,
-        absent=[f"{'.'.join(map(str, path))}: {rule} (where podium train runs)" for path, rule in absent(recipe)],
+        noticed=tuple(_noticed(recipe, source)),
     )
 
 
@@ -228,6 +228,15 @@ def _source(loaded: LoadedRecipe, faults: list[Fault]) -> SourceFacts:
             rule = f"no prompt has a field '{name}'; they have: {', '.join(sorted(facts.fields))}"
             faults.append(loaded.fault(path, rule, did_you_mean(name, facts.fields)))
     return facts
+
+
+def _noticed(recipe: Recipe, source: SourceFacts) -> Iterator[str]:
+    """What is no fault and yet hardly meant, or is not here and may be where the run will be."""
+    if isinstance(recipe.task, FreeformTask | SlateRankTask):
+        for name in unclosed(recipe.task.template, source.fields or ()):
+            yield f"task.template: '{{{name}' has no closing brace and stays as it is; write {{{name}}}"
+    for path, rule in absent(recipe):
+        yield f"{'.'.join(map(str, path))}: {rule} (where podium train runs)"
 
 
 def _objective(loaded: LoadedRecipe, faults: list[Fault]) -> Objective | None:

@@ -93,11 +93,11 @@ def make_plan(
     objective: Objective,
     runs_in: str,
     sft: SFTPlan | None = None,
-    absent: Sequence[str] = (),
+    noticed: Sequence[str] = (),
 ) -> Plan:
     """Everything that `podium check` prints, from facts that were looked up before.
 
-    absent: what the run needs where it runs, and is not here.
+    noticed: warnings from looking things up.
     """
     recipe = loaded.recipe
     memory = tuple(memory_items(recipe, policy, judges, device))
@@ -125,7 +125,7 @@ def make_plan(
         sft=sft,
         warnings=tuple(_warnings(recipe, memory, machine, device, ray_address))
         + tuple(_hub_warnings((policy, *judges.values())))
-        + tuple(absent),
+        + tuple(noticed),
     )
 
 

@@ -171,6 +171,14 @@ def test_a_hub_model_is_planned_without_its_sizes() -> None:
     assert "?" in plan_text(made)
 
 
+def test_a_placeholder_that_was_not_closed_is_a_warning() -> None:
+    (warning,) = plan("task.template='Write {text} like {text, {{text}} or {\"a\": {b'").warnings
+    assert warning == "task.template: '{text' has no closing brace and stays as it is; write {text}"
+    pools = "task={kind: slate_rank, source: {kind: synthetic}, template: '{items {query} {items}', heldout: 64}"
+    warnings = plan(pools, "rewards.gates=[]", "evaluation.audit_judge=null").warnings
+    assert warnings == ("task.template: '{items' has no closing brace and stays as it is; write {items}",)
+
+
 def test_what_only_the_runs_own_machine_needs_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     keyed = f"rewards.judge={CHAT}".replace("model: m", "model: m, api_key_env: NOPE_KEY")
     gates = "rewards.gates=[{kind: command, command: [nosuchprog]}, {kind: command, name: b, command: ['true']}]"
