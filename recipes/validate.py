@@ -47,7 +47,7 @@ def _faults_of(error: Mapping[str, Any], tree: Node, schema: type[BaseModel]) ->
     kind, context = error["type"], error.get("ctx", {})
     if kind == "cross_field":
         for path, rule in context["faults"]:
-            yield fault_at(tree, path, rule)
+            yield fault_at(tree, path, rule, recipe=context["recipe"])
         return
     place = place_of(schema, error["loc"])
     if kind == "extra_forbidden" and place.path[0] == "rollouts" and place.path[-1] in REFUSED_KEYS:
@@ -75,11 +75,25 @@ def _key_named(place: Place, message: str) -> tuple[tuple[str | int, ...], str]:
     return place.path, one_line(message)
 
 
-def fault_at(tree: Node, path: tuple[str | int, ...], rule: str, hint: str = "") -> Fault:
-    """A fault at the value that stands at `path`, or at the section where it should stand."""
+def fault_at(
+    tree: Node, path: tuple[str | int, ...], rule: str, hint: str = "", recipe: BaseModel | None = None
+) -> Fault:
+    """A fault at the value that stands at `path`, or at the section where it should stand.
+
+    recipe: what the tree became; a value that was not given is shown as it is there.
+    """
     node, depth = deepest(tree, path)
     is_there = depth == len(path)
-    return Fault(node.where.label, path, show_value(plain(node)) if is_there and path else "", rule, hint)
+    value = show_value(plain(node)) if is_there and path else _default(recipe, path)
+    return Fault(node.where.label, path, value, rule, hint)
+
+
+def _default(recipe: BaseModel | None, path: tuple[str | int, ...]) -> str:
+    """The single value that stands at `path` by default; empty for anything else."""
+    value: Any = recipe
+    for key in path:
+        value = value[key] if isinstance(value, tuple) and isinstance(key, int) else getattr(value, str(key), None)
+    return f"{show_value(value)} by default" if isinstance(value, str | int | float) else ""
 
 
 def _hint_for_key(place: Place, schema: type[BaseModel]) -> str:

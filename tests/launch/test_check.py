@@ -257,6 +257,18 @@ def test_heads_must_divide(recipe_folder: Path) -> None:
     assert "must divide the model's 4 attention heads" in line
 
 
+def test_a_value_that_was_not_given_is_told(recipe_folder: Path) -> None:
+    text = (recipe_folder / "full.yaml").read_text(encoding="utf-8")
+    text = text.replace("  heldout: 64\n", "").replace("  num_prompts: 64\n", "")
+    (recipe_folder / "full.yaml").write_text(text, encoding="utf-8")
+    rows = (json.dumps({"text": f"a text, number {n}"}) for n in range(40))
+    (recipe_folder / "prompts.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    (line,) = faults()
+    assert line.startswith("full.yaml:7: task.heldout = 64 by default: the source has 40 different prompts, so none")
+    (line,) = faults("task.heldout=63")  # found with the recipe, before anything is looked up
+    assert "evaluation.num_prompts = 64 by default: only task.heldout = 63" in line
+
+
 def test_every_broken_row_is_named(recipe_folder: Path) -> None:
     (recipe_folder / "prompts.jsonl").write_text('{"text": "a"}\n{"text"\n[]\n', encoding="utf-8")
     first, second = faults()
