@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from recipes.messages import (
+    MEANT_KEYS,
+    MEANT_VALUES,
     REFUSED_KEYS,
     Fault,
     RecipeError,
@@ -101,6 +103,8 @@ def _hint_for_key(place: Place, schema: type[BaseModel]) -> str:
     for other in place.siblings:
         if other is not place.section and key in other.model_fields:
             return f"`{key}` belongs to kind '{kind_of(other)}'"
+    if meant := MEANT_KEYS.get(".".join(map(str, place.path))):
+        return f"did you mean '{meant}'?"
     known = list(place.section.model_fields)
     if match := nearest(key, known):
         return f"did you mean '{match}'?"
@@ -112,7 +116,9 @@ def _hint_for_key(place: Place, schema: type[BaseModel]) -> str:
 def _hint_for_value(kind: str, context: Mapping[str, Any], error: Mapping[str, Any]) -> str:
     given = error["input"]
     if kind == "literal_error":
-        return did_you_mean(given, context["expected"].replace(" or ", ", ").replace("'", "").split(", "))
+        known = context["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+        meant = MEANT_VALUES.get(given) if isinstance(given, str) else None
+        return did_you_mean(meant if meant in known else given, known)
     if kind == "bool_type" and isinstance(given, str) and given.lower() in ("yes", "no", "on", "off"):
         return f"write {'true' if given.lower() in ('yes', 'on') else 'false'}"
     if kind == "string_type" and isinstance(given, (bool, int, float)):
