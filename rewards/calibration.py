@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from rewards.errors import UserError
 from rewards.seating import stable_hash
+from rewards.texts import ChatMessage, as_prompt
 from rewards.types import Candidate, GroupKey, Prompt
 
+_MESSAGES = TypeAdapter(list[ChatMessage])
 EXAMPLE = '{"prompt": "...", "better": "...", "worse": "..."}'
 
 
@@ -48,6 +51,7 @@ def load_pairs(
 ) -> tuple[KnownPair, ...]:
     """Reads JSON Lines with the texts `prompt`, `better` (or `chosen`) and `worse` (or `rejected`).
 
+    Instead of a text the prompt may be chat messages, and an answer one message, as `podium pairs` prints them.
     A line may have an `id`, and `fields`: what else a judge may read of the prompt, texts by name.
 
     Args:
@@ -75,25 +79,41 @@ def _pair(line: str, where: str, number: int) -> KnownPair:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: is no JSON ({error}); a line is like {EXAMPLE}") from error
-    texts: Sequence[object] = []
+    prompt = better = worse = None
     if isinstance(row, dict):
-        texts = [row.get("prompt"), row.get("better", row.get("chosen")), row.get("worse", row.get("rejected"))]
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise UserError(f"{where}: needs the texts prompt, better and worse; a line is like {EXAMPLE}")
+        prompt = _text_or_messages(row.get("prompt"))
+        better, worse = _answer(row.get("better", row.get("chosen"))), _answer(row.get("worse", row.get("rejected")))
+    if prompt is None or better is None or worse is None:
+        raise UserError(
+            f"{where}: needs the texts prompt, better and worse, or messages as podium pairs prints them; "
+            f"a line is like {EXAMPLE}"
+        )
     name, fields = row.get("id", f"calibration-{number}"), row.get("fields", {})
     if not isinstance(name, str | int):
         raise UserError(f"{where}: id is a text or a number, got {name!r}")
     if not isinstance(fields, dict) or not all(isinstance(text, str) for text in fields.values()):
         raise UserError(f"{where}: fields are texts by name, got {fields!r}")
-    for text in (*texts, *fields.values()):
-        if not _is_unicode(str(text)):
+    task = as_prompt(prompt, fields, str(name))
+    for text in (task.text, better, worse, *fields.values()):
+        if not _is_unicode(text):
             raise UserError(f"{where}: {text!r} has half of a surrogate pair, which is no text; leave it out")
-    prompt, better, worse = map(str, texts)
-    return KnownPair(
-        Prompt(str(name), prompt, ({"role": "user", "content": prompt},), fields),
-        Candidate(f"{number}-0", better),
-        Candidate(f"{number}-1", worse),
-    )
+    return KnownPair(task, Candidate(f"{number}-0", better), Candidate(f"{number}-1", worse))
+
+
+def _text_or_messages(said: object) -> str | list[ChatMessage] | None:
+    if isinstance(said, str):
+        return said
+    try:
+        return _MESSAGES.validate_python(said) or None
+    except ValidationError:
+        return None
+
+
+def _answer(said: object) -> str | None:
+    found = _text_or_messages(said)
+    if isinstance(found, list):
+        return found[0].content if len(found) == 1 else None
+    return found
 
 
 def _is_unicode(text: str) -> bool:
