@@ -10,15 +10,12 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any
 
 from rewards.errors import UserError
 from rewards.seating import stable_hash
-from rewards.texts import ChatMessage, as_prompt
 from rewards.types import Candidate, GroupKey, Prompt
 
-_MESSAGES = TypeAdapter(list[ChatMessage])
 EXAMPLE = '{"prompt": "...", "better": "...", "worse": "..."}'
 
 
@@ -79,11 +76,12 @@ def _pair(line: str, where: str, number: int) -> KnownPair:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: is no JSON ({error}); a line is like {EXAMPLE}") from error
-    prompt = better = worse = None
+    messages: list[dict[str, str]] | None = None
+    better = worse = None
     if isinstance(row, dict):
-        prompt = _text_or_messages(row.get("prompt"))
+        messages = _messages(row.get("prompt"), "user")
         better, worse = _answer(row.get("better", row.get("chosen"))), _answer(row.get("worse", row.get("rejected")))
-    if prompt is None or better is None or worse is None:
+    if messages is None or better is None or worse is None:
         raise UserError(
             f"{where}: needs the texts prompt, better and worse, or messages as podium pairs prints them; "
             f"a line is like {EXAMPLE}"
@@ -93,27 +91,32 @@ def _pair(line: str, where: str, number: int) -> KnownPair:
         raise UserError(f"{where}: id is a text or a number, got {name!r}")
     if not isinstance(fields, dict) or not all(isinstance(text, str) for text in fields.values()):
         raise UserError(f"{where}: fields are texts by name, got {fields!r}")
-    task = as_prompt(prompt, fields, str(name))
-    for text in (task.text, better, worse, *fields.values()):
+    for text in (*(message["content"] for message in messages), better, worse, *fields.values()):
         if not _is_unicode(text):
             raise UserError(f"{where}: {text!r} has half of a surrogate pair, which is no text; leave it out")
-    return KnownPair(task, Candidate(f"{number}-0", better), Candidate(f"{number}-1", worse))
+    return KnownPair(
+        Prompt(str(name), messages[-1]["content"], tuple(messages), fields),
+        Candidate(f"{number}-0", better),
+        Candidate(f"{number}-1", worse),
+    )
 
 
-def _text_or_messages(said: object) -> str | list[ChatMessage] | None:
+def _messages(said: Any, role: str) -> list[dict[str, str]] | None:
+    """Chat messages, or a text as the only one; None for anything else."""
     if isinstance(said, str):
-        return said
-    try:
-        return _MESSAGES.validate_python(said) or None
-    except ValidationError:
-        return None
+        return [{"role": role, "content": said}]
+    messages: list[dict[str, str]] = []
+    for one in said if isinstance(said, list) else ():
+        who, text = (one.get("role"), one.get("content")) if isinstance(one, dict) else (None, None)
+        if not isinstance(who, str) or not isinstance(text, str):
+            return None
+        messages.append({"role": who, "content": text})
+    return messages or None
 
 
-def _answer(said: object) -> str | None:
-    found = _text_or_messages(said)
-    if isinstance(found, list):
-        return found[0].content if len(found) == 1 else None
-    return found
+def _answer(said: Any) -> str | None:
+    messages = _messages(said, "assistant")
+    return messages[0]["content"] if messages is not None and len(messages) == 1 else None
 
 
 def _is_unicode(text: str) -> bool:
