@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
+from launch.absent import absent
 from launch.locks import has_cpu_build
 from launch.machine import Device, Machine, read_machine, resolve_device
+from launch.memory import kv_tokens
 from launch.objective import recipe_objective
-from launch.plan import Plan, gpus_needed, judges_of, make_plan
+from launch.plan import Plan, gpus_needed, judges_of, make_plan, max_model_len
 from launch.sft_plan import plan_sft
 from launch.sources import SourceFacts, source_facts
 from launch.starting import locate_start
@@ -39,9 +41,9 @@ from rewards.judges.rubric_prompts import load_prompts
 from rewards.judges.verdict_tokens import DATA, LIST_DATA, LIST_TEXTS, TEXTS
 from rewards.list_template import load_list_template
 from rewards.rubric_config import RubricJudge
-from rewards.template import load_template
+from rewards.template import load_template, unclosed
 from rl.objectives import Objective
-from rollouts.config import PythonTask
+from rollouts.config import EngineConfig, FreeformTask, PythonTask, SlateRankTask
 from rollouts.models import ModelFacts, locate_model
 
 
@@ -72,6 +74,8 @@ def check_recipe(loaded: LoadedRecipe, machine: Machine | None = None) -> Plan:
     faults += _plugin_faults(loaded)
     faults += _calibration(loaded)
     faults += [loaded.fault(path, rule) for path, rule in _device_faults(recipe, device, machine, address)]
+    if device == "cpu" and (address is None or recipe.launch.device == "cpu"):
+        faults += [loaded.fault(path, rule) for path, rule in _cache_faults(recipe, policy, judges)]
     cache = recipe.rewards.cache if isinstance(recipe.rewards, TournamentRewards) else False
     if isinstance(cache, str) and os.path.isdir(cache):
         faults.append(loaded.fault(("rewards", "cache"), "is a folder; name a file in it"))
@@ -93,6 +97,7 @@ def check_recipe(loaded: LoadedRecipe, machine: Machine | None = None) -> Plan:
         objective=objective,
         runs_in=runs_in(recipe),
         sft=sft,
+        noticed=tuple(_noticed(recipe, source)),
     )
 
 
@@ -215,11 +220,23 @@ def _source(loaded: LoadedRecipe, faults: list[Fault]) -> SourceFacts:
     if facts.num_train is not None and facts.num_train < 1:
         rule = "the source has no more prompts than that, so none is left to train on; lower it"
         faults.append(loaded.fault(("task", "heldout"), rule))
+    elif facts.num_train is not None and facts.num_train < recipe.rollouts.prompts_per_step:
+        rule = f"only {facts.num_train} prompts are there to train on; lower it or task.heldout, or add prompts"
+        faults.append(loaded.fault(("rollouts", "prompts_per_step"), rule))
     for path, name in named_fields(recipe):
         if facts.fields is not None and name not in facts.fields:
             rule = f"no prompt has a field '{name}'; they have: {', '.join(sorted(facts.fields))}"
             faults.append(loaded.fault(path, rule, did_you_mean(name, facts.fields)))
     return facts
+
+
+def _noticed(recipe: Recipe, source: SourceFacts) -> Iterator[str]:
+    """What is no fault and yet hardly meant, or is not here and may be where the run will be."""
+    if isinstance(recipe.task, FreeformTask | SlateRankTask):
+        for name in unclosed(recipe.task.template, source.fields or ()):
+            yield f"task.template: '{{{name}' has no closing brace and stays as it is; write {{{name}}}"
+    for path, rule in absent(recipe):
+        yield f"{'.'.join(map(str, path))}: {rule} (where podium train runs)"
 
 
 def _objective(loaded: LoadedRecipe, faults: list[Fault]) -> Objective | None:
@@ -269,6 +286,23 @@ def _device_faults(
     elif (needed := gpus_needed(recipe)) > len(machine.gpus):
         rule = f"needs {needed} GPUs and {len(machine.gpus)} can be seen; use fewer engines or ranks, or a cluster"
         yield ("launch", "device"), rule
+
+
+def _cache_faults(
+    recipe: Recipe, policy: ModelFacts | None, judges: Mapping[str, ModelFacts | None]
+) -> Iterator[tuple[KeyPath, str]]:
+    """KV caches on a CPU that cannot hold one text of full length: vLLM would not start."""
+    engine = recipe.rollouts.engine
+    caches: list[tuple[KeyPath, ModelFacts | None, float, str, int]] = [
+        (("rollouts", "engine"), policy, engine.kv_cache_gib, engine.dtype, max_model_len(recipe))
+    ]
+    for role, (path, judge) in judges_of(recipe).items():
+        if isinstance(judge, VerdictTokensJudge):
+            caches.append((path, judges[role], judge.kv_cache_gib, EngineConfig().dtype, judge.max_model_len))
+    for path, facts, gib, dtype, longest in caches:
+        held = None if facts is None else kv_tokens(gib, facts, dtype)
+        if held is not None and held < longest:
+            yield (*path, "kv_cache_gib"), f"holds {held} tokens, fewer than the {longest} of one full text; raise it"
 
 
 def _fault_of(loaded: LoadedRecipe, message: str, default: KeyPath) -> Fault:

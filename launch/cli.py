@@ -32,6 +32,18 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, e
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key; may be repeated.")
 ]
+TOPOLOGIES = (
+    "round_robin, anchor, random_reference, single_elimination, double_elimination, swiss, repeated_knockout, "
+    "sliding_window, heapsort, adaptive, k_wise"
+)
+AGGREGATORS = (
+    "win_rate, rank_quantile, borda, bradley_terry, davidson, plackett_luce, elo, trueskill, soft_condorcet, kemeny, "
+    "tour, empirical_bayes"
+)
+JUDGES = "bradley_terry, noisy, position_biased, cyclic, failing, wrong"
+ATTACKS = "padded_length, flattery, injected_instructions, changed_number, flipped_negation, swapped_names"
+"""Choices for the help, which imports nothing; a test keeps them complete."""
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
@@ -91,7 +103,7 @@ def doctor(
 
 @app.command()
 def train(
-    recipe: Annotated[Path | None, typer.Argument(metavar="[RECIPE]", help="Recipe file (YAML).")] = None,
+    recipe: Annotated[Path | None, typer.Argument(metavar="RECIPE", help="Recipe file (YAML).")] = None,
     overrides: Overrides = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
     chaos: Annotated[
@@ -125,7 +137,7 @@ def train(
 
 @app.command()
 def sft(
-    recipe: Annotated[Path | None, typer.Argument(metavar="[RECIPE]", help="Recipe file (YAML).")] = None,
+    recipe: Annotated[Path | None, typer.Argument(metavar="RECIPE", help="Recipe file (YAML).")] = None,
     overrides: Overrides = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
 ) -> None:
@@ -229,10 +241,17 @@ def simulate(
     equal_shares: Annotated[
         str, typer.Option("--equal-share", help="Share of groups without any difference, e.g. 0.5,0.8.")
     ] = "0.5",
-    judges: Annotated[list[str] | None, typer.Option("--judge", help="Default: all; may be repeated.")] = None,
-    topologies: Annotated[list[str] | None, typer.Option("--topology", help="Default: all; may be repeated.")] = None,
+    judges: Annotated[
+        list[str] | None,
+        typer.Option("--judge", metavar="NAME", help=f"Default: all; may be repeated. Of {JUDGES}."),
+    ] = None,
+    topologies: Annotated[
+        list[str] | None,
+        typer.Option("--topology", metavar="KIND", help=f"Default: all; may be repeated. Of {TOPOLOGIES}."),
+    ] = None,
     aggregators: Annotated[
-        list[str] | None, typer.Option("--aggregator", help="Default: all; may be repeated.")
+        list[str] | None,
+        typer.Option("--aggregator", metavar="KIND", help=f"Default: all; may be repeated. Of {AGGREGATORS}."),
     ] = None,
     batches: Annotated[int, typer.Option(min=1, help="More make smaller errors.")] = 2,
     groups: Annotated[int, typer.Option(min=2, help="Groups a batch.")] = 24,
@@ -314,7 +333,7 @@ def pairs(
 @app.command()
 def rank(
     matches: Annotated[Path, typer.Argument(metavar="MATCHES.jsonl", help="One match a line; .gz, or - for stdin.")],
-    aggregator: Annotated[str, typer.Option(metavar="KIND", help="As rewards.aggregator.kind.")] = "empirical_bayes",
+    aggregator: Annotated[str, typer.Option(metavar="KIND", help=f"One of {AGGREGATORS}.")] = "empirical_bayes",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Option of the aggregator; may be repeated.")
     ] = None,
@@ -409,7 +428,7 @@ def judge_audit(
     reward: RewardFile,
     attacks: Annotated[
         list[str] | None,
-        typer.Option("--attack", metavar="NAME", help="Default: all; none: without; may be repeated."),
+        typer.Option("--attack", metavar="NAME", help=f"Default: all; none: without; may be repeated. Of {ATTACKS}."),
     ] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
@@ -418,7 +437,7 @@ def judge_audit(
     """Hold RECIPE's judge against human preferences, then attack it: what flips its verdicts?
 
     A line is {"prompt": text, "better": text, "worse": text, "id"?: text, "fields"?: {name: text}}; chosen and rejected
-    are read as better and worse.
+    are read as better and worse, and messages as podium pairs prints them as texts.
     """
     from launch.judge_audit import audit_text
     from launch.judge_audit import judge_audit as audit

@@ -1,6 +1,6 @@
 """The composition root: turns a recipe into a running trainer, and a run into a model directory.
 
-    train:   run directory (locked) -> Ray -> engines and learner ranks, started together -> judge -> Trainer.run
+    train:   prompts -> run directory (locked) -> Ray -> engines and learner ranks together -> judge -> Trainer.run
              everything that was started ends with the context it was started in, however the run ends
 
 The only place that knows which engine, judge or service stands behind the protocols.
@@ -14,6 +14,9 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
+from transformers import PreTrainedTokenizerBase
+
+from launch.absent import refuse_absent
 from launch.chaos import Chaos
 from launch.chaos_judge import faulty
 from launch.chaos_processes import ProcessFaults
@@ -43,6 +46,7 @@ from rewards.audit import AuditedSink
 from rewards.budget import Spend
 from rewards.config import TournamentRewards
 from rewards.errors import UserError
+from rewards.gates import build_gates
 from rewards.scoring import ScorerSink
 from rewards.together import all_or_none
 from rl.checkpoint import export_checkpoint
@@ -52,7 +56,7 @@ from rl.trainer import Trainer
 from rollouts.models import load_tokenizer
 from rollouts.pool import EnginePool
 from rollouts.tasks import build_task
-from rollouts.types import Rollout
+from rollouts.types import Rollout, Task
 
 
 def train(loaded: LoadedRecipe, *, resume: Path | None = None, chaos: Chaos | None = None) -> Path:
@@ -66,13 +70,22 @@ def train(loaded: LoadedRecipe, *, resume: Path | None = None, chaos: Chaos | No
     run = RunDir.open(resume) if resume is not None else None
     if run is not None:
         refuse_sft_run(run)
+    refuse_absent(loaded)
+    build_gates(recipe.rewards.gates)  # a command that cannot be run here is found now, not when engines are up
+    model = start_model(recipe)
+    task = build_task(recipe.task, seed=recipe.seed, base_dir=loaded.base_dir)
+    tokenizer = load_tokenizer(model)
+    prompts = RunPrompts.encode(recipe, task, tokenizer)
     if run is None:
         run = RunDir.create(recipe.launch.storage, recipe.name, dump_resolved(recipe), seed=recipe.seed)
     with run.lock():
         run.sweep_checkpoints()
         if (step := run.latest_checkpoint() or 0) > recipe.rl.num_steps:
             raise UserError(f"rl.num_steps: {recipe.rl.num_steps}, and {run.path} is at step {step} already; raise it")
-        asyncio.run(_train(recipe, loaded.base_dir, run, chaos, resumed=resume is not None))
+        prompts.check_answered(run.load_start_answers())
+        asyncio.run(
+            _train(recipe, loaded.base_dir, run, chaos, model, task, tokenizer, prompts, resumed=resume is not None)
+        )
         write_report(run.path)
     return run.path
 
@@ -91,14 +104,20 @@ def export(run: Path, step: int, out: Path) -> None:
     export_checkpoint(source.checkpoint_path(step), out)
 
 
-async def _train(recipe: Recipe, base_dir: Path, run: RunDir, chaos: Chaos | None, *, resumed: bool) -> None:
+async def _train(
+    recipe: Recipe,
+    base_dir: Path,
+    run: RunDir,
+    chaos: Chaos | None,
+    model: Path,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: RunPrompts,
+    *,
+    resumed: bool,
+) -> None:
     device = resolve_device(recipe)
     objective = recipe_objective(recipe)
-    model = start_model(recipe)
-    task = build_task(recipe.task, seed=recipe.seed, base_dir=base_dir)
-    tokenizer = load_tokenizer(model)
-    prompts = RunPrompts.encode(recipe, task, tokenizer)
-    prompts.check_answered(run.load_start_answers())
     async with AsyncExitStack() as stack:
         tracker = make_tracker(recipe, run)
         stack.callback(tracker.close)

@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from launch import atomic, tables
+from launch.absent import refuse_absent
 from launch.desk import cache_path, make_desk, open_cache
 from launch.devices import Device, engine_specs, resolve_device
 from launch.gpu_placement import place
@@ -75,10 +76,11 @@ def evaluate_run(
         steps: of the checkpoints that play; default: all that the run keeps.
 
     Raises:
-        UserError: no such checkpoint or model.
+        UserError: no such checkpoint or model, or a key or program that is not here.
         RunStopped: the judge gave no verdict at all.
     """
     recipe = loaded.recipe
+    refuse_absent(loaded)
     kept = run.checkpoints()
     if missing := sorted(set(steps) - set(kept)):
         raise UserError(f"--step {missing[0]}: {run.path} has checkpoints of steps {kept or 'none'}")
@@ -97,10 +99,11 @@ def evaluate_recipe(loaded: LoadedRecipe, *, models: Sequence[str] = (), say: Sa
     """The recipe's model and `models`, without training; returns the folder that holds the result, and the result.
 
     Raises:
-        UserError: no such model.
+        UserError: no such model, or a key or program that is not here.
         RunStopped: the judge gave no verdict at all.
     """
     recipe = loaded.recipe
+    refuse_absent(loaded)
     players = [Player(START, start_model(recipe), 0)]
     players += _others(models, 1, players) or [Player(f"{START} again", players[0].model, 1)]
     run = RunDir.create(recipe.launch.storage, f"{recipe.name}-eval", dump_resolved(recipe), seed=recipe.seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -93,8 +93,12 @@ def make_plan(
     objective: Objective,
     runs_in: str,
     sft: SFTPlan | None = None,
+    noticed: Sequence[str] = (),
 ) -> Plan:
-    """Everything that `podium check` prints, from facts that were looked up before."""
+    """Everything that `podium check` prints, from facts that were looked up before.
+
+    noticed: warnings from looking things up.
+    """
     recipe = loaded.recipe
     memory = tuple(memory_items(recipe, policy, judges, device))
     num_gpus = gpus_needed(recipe) if device == "cuda" else 0
@@ -120,7 +124,8 @@ def make_plan(
         memory_gib=total_gib(list(memory)),
         sft=sft,
         warnings=tuple(_warnings(recipe, memory, machine, device, ray_address))
-        + tuple(_supply_warnings(recipe, (policy, *judges.values()), source)),
+        + tuple(_hub_warnings((policy, *judges.values())))
+        + tuple(noticed),
     )
 
 
@@ -140,6 +145,12 @@ def batch_plan(recipe: Recipe) -> BatchPlan:
         num_steps=rl.num_steps,
         optimizer_steps=rl.num_steps * rl.updates_per_step,
     )
+
+
+def max_model_len(recipe: Recipe) -> int:
+    """Tokens that an engine can hold of one prompt with its answer."""
+    rollouts = recipe.rollouts
+    return rollouts.engine.max_model_len or rollouts.max_prompt_tokens + rollouts.max_tokens
 
 
 def judges_of(recipe: Recipe) -> dict[str, tuple[tuple[str | int, ...], SingleJudge]]:
@@ -190,7 +201,7 @@ def _engines(recipe: Recipe, policy: ModelFacts, device: Device, machine: Machin
         num_engines=rollouts.engines,
         tensor_parallel_size=config.tensor_parallel_size,
         placement=rollouts.placement,
-        max_model_len=config.max_model_len or rollouts.max_prompt_tokens + rollouts.max_tokens,
+        max_model_len=max_model_len(recipe),
         threads=(config.cpu_threads or max(1, machine.cores // rollouts.engines)) if on_cpu else None,
         kv_tokens=kv_tokens(config.kv_cache_gib, policy, config.dtype) if on_cpu else None,
         sync=automatic if backend == "auto" else backend,
@@ -217,10 +228,7 @@ def _warnings(
         yield f"cores: {engines} engines bind {bound} and there are {machine.cores}; use fewer engines or threads"
 
 
-def _supply_warnings(recipe: Recipe, models: tuple[ModelFacts, ...], source: SourceFacts) -> Iterator[str]:
+def _hub_warnings(models: tuple[ModelFacts, ...]) -> Iterator[str]:
     for facts in models:
         if facts.location == "hub":
             yield f"model {facts.name}: taken from the hub at the start of the run, or from its local cache"
-    wanted = recipe.rollouts.prompts_per_step
-    if source.num_train is not None and source.num_train < wanted:
-        yield f"prompts: {source.num_train} to train on, fewer than the {wanted} of a step; some come twice"

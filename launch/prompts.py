@@ -47,7 +47,7 @@ class RunPrompts:
         if len(heldout) < recipe.evaluation.num_prompts:
             raise UserError(
                 f"task: {len(heldout)} held-out prompts are fewer than evaluation.num_prompts = "
-                f"{recipe.evaluation.num_prompts}; raise task.heldout or lower it"
+                f"{recipe.evaluation.num_prompts}; hold out more in your task, or lower evaluation.num_prompts"
             )
         limit = recipe.rollouts.max_prompt_tokens
         return cls(

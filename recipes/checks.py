@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from recipes.bounds import audit_budget, calls_in
 from recipes.criteria_checks import criteria_faults
-from recipes.reward_checks import Fault, budgets, fields, judging, prior, scoring
+from recipes.dead_keys import dead_keys
+from recipes.reward_checks import Fault, budgets, fields, judging, parts, prior, scoring
 from recipes.sft_checks import sft_faults
 from rewards.config import TournamentRewards
 from rl.zero import learner_faults, offload_fault
@@ -143,12 +144,14 @@ CHECKS: tuple[Callable[[Recipe], Iterator[Fault]], ...] = (
     evaluation,
     devices,
     judging,
+    parts,
     prior,
     budgets,
     fields,
     scoring,
     criteria_faults,
     sft_faults,
+    dead_keys,
 )
 
 

@@ -38,7 +38,7 @@ class LoadedRecipe:
 
     def fault(self, path: KeyPath, rule: str, hint: str = "") -> Fault:
         """A fault at a key, for what is found out after loading."""
-        return fault_at(self.tree, path, rule, hint)
+        return fault_at(self.tree, path, rule, hint, self.recipe)
 
 
 def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> LoadedRecipe:

@@ -144,3 +144,15 @@ REFUSED_KEYS = {
     for key in keys
 }
 """Keys of other frameworks' sampling that training leaves out on purpose: (rule, cure)."""
+
+MEANT_KEYS = {
+    "model.name": "model.path",
+    "rl.learning_rate": "rl.optimizer.lr",
+    "rl.batch_size": "rollouts.prompts_per_step",
+    "sft.learning_rate": "sft.optimizer.lr",
+    "sft.batch_size": "sft.rows_per_step",
+}
+"""Keys as others call them, and ours, where the nearest in spelling is another one."""
+
+MEANT_VALUES = {"gpu": "cuda"}
+"""The same for values."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from recipes.bounds import calibration_calls, calls_in, calls_per_match, judge_calls, judged_rewards
 from rewards.config import ScorerRewards, TournamentRewards
-from rewards.gate_config import LengthGate, gate_fields, gate_name
+from rewards.gate_config import FormatGate, LengthGate, gate_fields, gate_name
 from rewards.judge_config import (
     EmbeddingJudge,
     JudgeConfig,
@@ -28,7 +28,7 @@ from rewards.scorer_config import ItemRankScorer
 from rewards.topologies.least import least_matches
 from rewards.topology_config import KWise, prior_key
 from rewards.voting_config import VotingJudge
-from rollouts.config import FreeformTask, PackageLinesSource, SlateRankTask
+from rollouts.config import FreeformTask, PackageLinesSource, SlateRankTask, answer_parts
 
 if TYPE_CHECKING:
     from recipes.schema import Recipe
@@ -43,6 +43,7 @@ _PLACEHOLDER = re.compile(r"\{\{[A-Za-z_]\w*\}\}|\{([A-Za-z_]\w*)\}")
 def judging(recipe: Recipe) -> Iterator[Fault]:
     audit = recipe.evaluation.audit_judge
     if audit is not None:
+        yield from _twins(audit, ("evaluation", "audit_judge"))
         for path, judge in _members(audit, ("evaluation", "audit_judge")):
             yield from _judge_faults(recipe, judge, path)
     for index, gate in enumerate(recipe.rewards.gates):
@@ -55,6 +56,7 @@ def judging(recipe: Recipe) -> Iterator[Fault]:
     rewards = recipe.rewards
     if not isinstance(rewards, TournamentRewards):
         return
+    yield from _twins(rewards.judge, ("rewards", "judge"))
     for path, judge in _members(rewards.judge, ("rewards", "judge")):
         yield from _judge_faults(recipe, judge, path)
         yield from _ranking_faults(recipe, rewards, judge, path)
@@ -72,6 +74,22 @@ def judging(recipe: Recipe) -> Iterator[Fault]:
     if rewards.max_calls_per_step is not None and bound > rewards.max_calls_per_step:
         rule = f"this recipe makes up to {bound} calls per step; raise it, or use a cheaper topology or smaller groups"
         yield ("rewards", "max_calls_per_step"), rule
+
+
+def parts(recipe: Recipe) -> Iterator[Fault]:
+    """Parts of the answer that gates name and the task never finds."""
+    known = answer_parts(recipe.task)
+    if known is None:
+        return
+    has = f"has only the part {known[0]!r}" if known else "has no parts"
+    for index, gate in enumerate(recipe.rewards.gates):
+        named = [] if gate.part is None else [(("part",), gate.part)]
+        if isinstance(gate, FormatGate):
+            named += [(("parts", number), part) for number, part in enumerate(gate.parts)]
+        for key, part in named:
+            if part not in known:
+                rule = f"no answer has it: one of task.kind {recipe.task.kind} {has}; leave this out"
+                yield ("rewards", "gates", index, *key), rule
 
 
 def prior(recipe: Recipe) -> Iterator[Fault]:
@@ -109,6 +127,14 @@ def budgets(recipe: Recipe) -> Iterator[Fault]:
         for key in (f"{unit}_per_step", f"{unit}_per_run"):
             if getattr(rewards.budget, key) is not None and not holds:
                 yield ("rewards", "budget", key), rule
+
+
+def _twins(judge: JudgeConfig, path: KeyPath) -> Iterator[Fault]:
+    names = judge.names if isinstance(judge, PanelJudge) else ()
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            rule = f"a member before it is called '{name}' too; give this one a name of its own"
+            yield (*path, "members", number, "name"), rule
 
 
 def _members(judge: JudgeConfig, path: KeyPath) -> Iterator[tuple[KeyPath, SingleJudge]]:

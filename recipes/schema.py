@@ -97,5 +97,5 @@ class Recipe(StrictModel):
         faults = cross_faults(self)
         if faults:
             text = "; ".join(f"{'.'.join(map(str, path))}: {rule}" for path, rule in faults)
-            raise PydanticCustomError("cross_field", "{text}", {"text": text, "faults": faults})
+            raise PydanticCustomError("cross_field", "{text}", {"text": text, "faults": faults, "recipe": self})
         return self

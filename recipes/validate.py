@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from recipes.messages import (
+    MEANT_KEYS,
+    MEANT_VALUES,
     REFUSED_KEYS,
     Fault,
     RecipeError,
@@ -47,7 +49,7 @@ def _faults_of(error: Mapping[str, Any], tree: Node, schema: type[BaseModel]) ->
     kind, context = error["type"], error.get("ctx", {})
     if kind == "cross_field":
         for path, rule in context["faults"]:
-            yield fault_at(tree, path, rule)
+            yield fault_at(tree, path, rule, recipe=context["recipe"])
         return
     place = place_of(schema, error["loc"])
     if kind == "extra_forbidden" and place.path[0] == "rollouts" and place.path[-1] in REFUSED_KEYS:
@@ -75,11 +77,25 @@ def _key_named(place: Place, message: str) -> tuple[tuple[str | int, ...], str]:
     return place.path, one_line(message)
 
 
-def fault_at(tree: Node, path: tuple[str | int, ...], rule: str, hint: str = "") -> Fault:
-    """A fault at the value that stands at `path`, or at the section where it should stand."""
+def fault_at(
+    tree: Node, path: tuple[str | int, ...], rule: str, hint: str = "", recipe: BaseModel | None = None
+) -> Fault:
+    """A fault at the value that stands at `path`, or at the section where it should stand.
+
+    recipe: what the tree became; a value that was not given is shown as it is there.
+    """
     node, depth = deepest(tree, path)
     is_there = depth == len(path)
-    return Fault(node.where.label, path, show_value(plain(node)) if is_there and path else "", rule, hint)
+    value = show_value(plain(node)) if is_there and path else _default(recipe, path)
+    return Fault(node.where.label, path, value, rule, hint)
+
+
+def _default(recipe: BaseModel | None, path: tuple[str | int, ...]) -> str:
+    """The single value that stands at `path` by default; empty for anything else."""
+    value: Any = recipe
+    for key in path:
+        value = value[key] if isinstance(value, tuple) and isinstance(key, int) else getattr(value, str(key), None)
+    return f"{show_value(value)} by default" if isinstance(value, str | int | float) else ""
 
 
 def _hint_for_key(place: Place, schema: type[BaseModel]) -> str:
@@ -87,6 +103,8 @@ def _hint_for_key(place: Place, schema: type[BaseModel]) -> str:
     for other in place.siblings:
         if other is not place.section and key in other.model_fields:
             return f"`{key}` belongs to kind '{kind_of(other)}'"
+    if meant := MEANT_KEYS.get(".".join(map(str, place.path))):
+        return f"did you mean '{meant}'?"
     known = list(place.section.model_fields)
     if match := nearest(key, known):
         return f"did you mean '{match}'?"
@@ -98,7 +116,9 @@ def _hint_for_key(place: Place, schema: type[BaseModel]) -> str:
 def _hint_for_value(kind: str, context: Mapping[str, Any], error: Mapping[str, Any]) -> str:
     given = error["input"]
     if kind == "literal_error":
-        return did_you_mean(given, context["expected"].replace(" or ", ", ").replace("'", "").split(", "))
+        known = context["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+        meant = MEANT_VALUES.get(given) if isinstance(given, str) else None
+        return did_you_mean(meant if meant in known else given, known)
     if kind == "bool_type" and isinstance(given, str) and given.lower() in ("yes", "no", "on", "off"):
         return f"write {'true' if given.lower() in ('yes', 'on') else 'false'}"
     if kind == "string_type" and isinstance(given, (bool, int, float)):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rewards.errors import UserError
 from rewards.seating import stable_hash
@@ -48,6 +48,7 @@ def load_pairs(
 ) -> tuple[KnownPair, ...]:
     """Reads JSON Lines with the texts `prompt`, `better` (or `chosen`) and `worse` (or `rejected`).
 
+    Instead of a text the prompt may be chat messages, and an answer one message, as `podium pairs` prints them.
     A line may have an `id`, and `fields`: what else a judge may read of the prompt, texts by name.
 
     Args:
@@ -75,25 +76,47 @@ def _pair(line: str, where: str, number: int) -> KnownPair:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: is no JSON ({error}); a line is like {EXAMPLE}") from error
-    texts: Sequence[object] = []
+    messages: list[dict[str, str]] | None = None
+    better = worse = None
     if isinstance(row, dict):
-        texts = [row.get("prompt"), row.get("better", row.get("chosen")), row.get("worse", row.get("rejected"))]
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise UserError(f"{where}: needs the texts prompt, better and worse; a line is like {EXAMPLE}")
+        messages = _messages(row.get("prompt"), "user")
+        better, worse = _answer(row.get("better", row.get("chosen"))), _answer(row.get("worse", row.get("rejected")))
+    if messages is None or better is None or worse is None:
+        raise UserError(
+            f"{where}: needs the texts prompt, better and worse, or messages as podium pairs prints them; "
+            f"a line is like {EXAMPLE}"
+        )
     name, fields = row.get("id", f"calibration-{number}"), row.get("fields", {})
     if not isinstance(name, str | int):
         raise UserError(f"{where}: id is a text or a number, got {name!r}")
     if not isinstance(fields, dict) or not all(isinstance(text, str) for text in fields.values()):
         raise UserError(f"{where}: fields are texts by name, got {fields!r}")
-    for text in (*texts, *fields.values()):
-        if not _is_unicode(str(text)):
+    for text in (*(message["content"] for message in messages), better, worse, *fields.values()):
+        if not _is_unicode(text):
             raise UserError(f"{where}: {text!r} has half of a surrogate pair, which is no text; leave it out")
-    prompt, better, worse = map(str, texts)
     return KnownPair(
-        Prompt(str(name), prompt, ({"role": "user", "content": prompt},), fields),
+        Prompt(str(name), messages[-1]["content"], tuple(messages), fields),
         Candidate(f"{number}-0", better),
         Candidate(f"{number}-1", worse),
     )
+
+
+def _messages(said: Any, role: str) -> list[dict[str, str]] | None:
+    """Chat messages, or a text as the only one; None for anything else."""
+    if isinstance(said, str):
+        return [{"role": role, "content": said}]
+    messages: list[dict[str, str]] = []
+    for one in said if isinstance(said, list) else ():
+        who, text = (one.get("role"), one.get("content")) if isinstance(one, dict) else (None, None)
+        if not isinstance(who, str) or not isinstance(text, str):
+            return None
+        messages.append({"role": who, "content": text})
+    return messages or None
+
+
+def _answer(said: Any) -> str | None:
+    messages = _messages(said, "assistant")
+    return messages[0]["content"] if messages is not None and len(messages) == 1 else None
 
 
 def _is_unicode(text: str) -> bool:

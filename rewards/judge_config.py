@@ -188,6 +188,11 @@ class PanelJudge(StrictModel):
     """None: weights stay as they are."""
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """How the match log calls the members."""
+        return tuple(member.name or judge_name(member.judge) for member in self.members)
+
+    @property
     def verdict(self) -> VerdictKind:
         return "probability" if any(verdict_of(m.judge) == "probability" for m in self.members) else "hard"
 
@@ -213,6 +218,20 @@ EngineJudge = VerdictTokensJudge | RewardModelJudge
 def single_judges(judge: JudgeConfig) -> tuple[SingleJudge, ...]:
     """The members of a panel; else the judge itself."""
     return tuple(member.judge for member in judge.members) if isinstance(judge, PanelJudge) else (judge,)
+
+
+def judge_name(judge: SingleJudge) -> str:
+    """How the match log calls it where a panel gives it no name of its own."""
+    match judge:
+        case ChatJudge() | RubricJudge():
+            subject = judge.endpoint.model
+        case PythonJudge():
+            subject = judge.target
+        case ProgramJudge():
+            subject = judge.by.kind
+        case _:
+            subject = judge.model
+    return f"{judge.kind}:{subject}"
 
 
 def has_engine(judge: SingleJudge) -> TypeGuard[EngineJudge]:

@@ -25,6 +25,7 @@ from rewards.types import Message, Span
 TEMPLATE_DIR = Path(__file__).parent / "templates"
 
 _PLACEHOLDER = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|\{([A-Za-z_]\w*)\}")
+_UNCLOSED = re.compile(r"(?<!\{)\{([A-Za-z_]\w*)(?![\w}])")
 _HEADING = re.compile(r"# (system|user|assistant)[ \t]*")
 
 
@@ -65,6 +66,11 @@ def parse_pattern(text: str, known: Collection[str], where: str, *, first_line: 
         names.append(name)
         literal = ""
     return Pattern((*literals, literal + text[position:]), tuple(names))
+
+
+def unclosed(text: str, known: Collection[str]) -> list[str]:
+    """Known names that stand behind an opening brace without the closing one: letters, but hardly meant so."""
+    return [name for name in dict.fromkeys(_UNCLOSED.findall(text)) if name in known]
 
 
 @dataclass(frozen=True, slots=True)

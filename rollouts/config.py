@@ -151,6 +151,13 @@ class PythonTask(StrictModel):
 TaskConfig = Annotated[FreeformTask | SlateRankTask | PythonTask, Field(discriminator="kind")]
 
 
+def answer_parts(task: TaskConfig) -> tuple[str, ...] | None:
+    """Parts that the task finds in an answer; None where only its own code knows. `slate_rank` finds fields."""
+    if isinstance(task, PythonTask):
+        return None
+    return ("answer",) if isinstance(task, FreeformTask) else ()
+
+
 # --- engines ----------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from rewards.errors import UserError
-from rewards.judge_config import ChatJudge
+from rewards.judge_config import ChatJudge, judge_name
 from rewards.judges.places import places_of
 from rewards.judges.reply_forms import REPLY_FORMS, ReplyForm, ranking_schema, read_ranking
 from rewards.judges.voting import Voters, merge
@@ -138,7 +138,7 @@ def build_chat(config: ChatJudge, completer: Completer, *, seed: int, base_dir: 
     """Raises UserError where a template is at fault."""
     template, list_template = load_chat_templates(config, base_dir)
     return Chat(
-        f"chat:{config.endpoint.model}",
+        judge_name(config),
         completer,
         template,
         list_template,

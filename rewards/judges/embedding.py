@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rewards.errors import JudgeFailure
-from rewards.judge_config import EmbeddingJudge
+from rewards.judge_config import EmbeddingJudge, judge_name
 from rewards.judges.places import places_of
 from rewards.judges.references import reference_of
 from rewards.judges.sentence_encoder import FloatArray, SentenceEncoder
@@ -110,7 +110,7 @@ class Embedding:
 def build_embedding(config: EmbeddingJudge, directory: Path) -> Embedding:
     encoder = SentenceEncoder(directory, max_tokens=config.max_tokens, batch_size=config.batch_size)
     return Embedding(
-        f"embedding:{config.model}",
+        judge_name(config),
         encoder,
         reference_field=config.reference_field,
         on_start=encoder.use_half_the_cores,

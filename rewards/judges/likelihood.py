@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rewards.errors import JudgeFailure
-from rewards.judge_config import LikelihoodJudge
+from rewards.judge_config import LikelihoodJudge, judge_name
 from rewards.judges.causal_model import CausalModel
 from rewards.judges.kept import Kept
 from rewards.judges.places import places_of
@@ -79,7 +79,7 @@ class Likelihood:
 
 def build_likelihood(config: LikelihoodJudge, directory: Path) -> Likelihood:
     return Likelihood(
-        f"likelihood:{config.model}",
+        judge_name(config),
         CausalModel(directory, max_tokens=config.max_tokens),
         hint=config.hint,
         reference_field=config.reference_field,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rewards.judge_config import ProgramJudge
+from rewards.judge_config import ProgramJudge, judge_name
 from rewards.judges.places import places_of
 from rewards.judges.programs import PROGRAMS, Measure
 from rewards.types import Candidate, Places, Prompt, Verdict, VerdictKind
@@ -35,4 +35,4 @@ class Program:
 
 
 def build_program(config: ProgramJudge) -> Program:
-    return Program(f"program:{config.by.kind}", PROGRAMS[config.by.kind](config.by), config.verdict)
+    return Program(judge_name(config), PROGRAMS[config.by.kind](config.by), config.verdict)

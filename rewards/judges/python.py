@@ -134,6 +134,7 @@ def build_python(config: PythonJudge) -> Python:
     if not callable(compare):
         what = "a class without a method `compare`" if owner is not None else "no function"
         raise UserError(f"judge.target {config.target!r} is {what}; give a function (prompt, first, second)")
+    _takes(config.target, compare, "(prompt, first, second)", 3)
     rest: dict[str, Any] = {
         "kind": config.verdict,
         "symmetric": config.symmetric,
@@ -147,4 +148,15 @@ def build_python(config: PythonJudge) -> Python:
             f"judge.ranks is true, and judge.target {config.target!r} is no class with a method `rank`; "
             "give it rank(prompt, candidates), or leave judge.ranks out"
         )
+    _takes(config.target, rank, "(prompt, candidates)", 2)
     return PythonRanker(config.target, cast(CompareFn, compare), cast(RankFn, rank), **rest)
+
+
+def _takes(target: str, function: Callable[..., Any], arguments: str, count: int) -> None:
+    """Raises UserError for a function that cannot be called so."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError as error:
+        raise UserError(f"judge.target {target!r} cannot be called with {arguments}: {error}; give it these") from None
+    except ValueError:  # a builtin that does not tell
+        return

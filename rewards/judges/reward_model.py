@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rewards.judge_config import RewardModelJudge
+from rewards.judge_config import RewardModelJudge, judge_name
 from rewards.judges.kept import Kept, Once
 from rewards.judges.places import places_of
 from rewards.judges.reward_pooling import EmbeddingPooling, ScalarPooling
@@ -63,7 +63,7 @@ def build_reward_model(config: RewardModelJudge, directory: Path, pooler: StateP
 
     Raises UserError where the directory holds no such model.
     """
-    name, is_scalar = f"reward_model:{config.model}", config.head == "scalar"
+    name, is_scalar = judge_name(config), config.head == "scalar"
     prefer = (lambda ours, theirs: ours - theirs) if is_scalar else preference
     if config.engine == "vllm":
         if pooler is None:

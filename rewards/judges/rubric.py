@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rewards.errors import JudgeFailure
+from rewards.judge_config import judge_name
 from rewards.judges.rubric_prompts import RubricPrompts, load_prompts
 from rewards.judges.voting import Voters, merge
 from rewards.rubric_config import Criterion, RubricJudge
@@ -55,7 +56,7 @@ class RubricOf:
         store: CriteriaStore | None = None,
         seed: int = 0,
     ) -> None:
-        self.name = f"rubric:{config.endpoint.model}"
+        self.name = judge_name(config)
         self.kind: VerdictKind = config.merged_kind(config.verdict)
         self.requests_per_call = config.votes  # and one where criteria are written, which `Verdict.written` says
         self._config = config

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rewards.errors import JudgeFailure
-from rewards.judge_config import VerdictTokensJudge
+from rewards.judge_config import VerdictTokensJudge, judge_name
 from rewards.judges.places import places_of
 from rewards.list_template import ListTemplate, load_list_template
 from rewards.template import ChatTemplate, load_template
@@ -100,7 +100,7 @@ def build_verdict_tokens(
     config: VerdictTokensJudge, scorer: TokenScorer, *, seed: int, base_dir: Path | None
 ) -> VerdictTokens:
     return VerdictTokens(
-        f"verdict_tokens:{config.model}",
+        judge_name(config),
         scorer,
         load_template(config.template, texts=TEXTS, data=DATA, base_dir=base_dir),
         load_list_template(config.list_template, texts=LIST_TEXTS, data=LIST_DATA, base_dir=base_dir),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rewards.errors import UserError
 from rewards.template import Pattern, parse_pattern
 from rewards.types import ParsedAnswer, Prompt
 from rollouts.config import FreeformTask
@@ -36,6 +37,11 @@ def build_freeform(config: FreeformTask, seed: int, base_dir: Path) -> Freeform:
     rows = read_rows(config.source, base_dir)
     known = {name for row in rows for name in row.fields}
     pattern = parse_pattern(config.template, known, "task.template")
+    if not pattern.names and len(rows) > 1:
+        shown = " or ".join(f"{{{name}}}" for name in sorted(known)[:4]) or "a field"
+        raise UserError(
+            f"task.template: shows no field of the rows, so all {len(rows)} prompts are one; write {shown} in it"
+        )
     raise_faults([fault for row in rows for fault in _missing_fields(row, pattern)])
     system = [] if config.system is None else [{"role": "system", "content": config.system}]
     prompts = [

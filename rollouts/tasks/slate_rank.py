@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rewards.errors import UserError
 from rewards.template import parse_pattern
 from rewards.types import ParsedAnswer, Prompt
 from rollouts.config import SlateRankTask
@@ -45,6 +46,8 @@ def build_slate_rank(config: SlateRankTask, seed: int, base_dir: Path) -> SlateR
     """Raises UserError: faults of the source or of a template."""
     names = ("query", "items", "max_slate", "max_rank")
     pattern = parse_pattern(config.template, names, "task.template")
+    if "items" not in pattern.names:
+        raise UserError("task.template: {items} is missing; the model would not see what it is to choose from")
     item = parse_pattern(config.item_template, ("id", "text"), "task.item_template")
     limits = {"max_slate": str(config.max_slate), "max_rank": str(config.max_rank)}
     system = [] if config.system is None else [{"role": "system", "content": config.system}]

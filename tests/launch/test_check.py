@@ -149,8 +149,6 @@ def test_a_run_that_will_hardly_fit_gets_a_warning() -> None:
     memory, cores = plan(machine=small).warnings
     assert memory.startswith("memory: about ")
     assert cores.startswith("cores: 2 engines bind 2")
-    (prompts,) = plan("task.heldout=199").warnings
-    assert prompts.startswith("prompts: 1 to train on, fewer than the 6")
 
 
 def test_a_cluster_elsewhere_is_not_held_against_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +171,24 @@ def test_a_hub_model_is_planned_without_its_sizes() -> None:
     assert "?" in plan_text(made)
 
 
+def test_a_placeholder_that_was_not_closed_is_a_warning() -> None:
+    (warning,) = plan("task.template='Write {text} like {text, {{text}} or {\"a\": {b'").warnings
+    assert warning == "task.template: '{text' has no closing brace and stays as it is; write {text}"
+    pools = "task={kind: slate_rank, source: {kind: synthetic}, template: '{items {query} {items}', heldout: 64}"
+    warnings = plan(pools, "rewards.gates=[]", "evaluation.audit_judge=null").warnings
+    assert warnings == ("task.template: '{items' has no closing brace and stays as it is; write {items}",)
+
+
+def test_what_only_the_runs_own_machine_needs_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    keyed = f"rewards.judge={CHAT}".replace("model: m", "model: m, api_key_env: NOPE_KEY")
+    gates = "rewards.gates=[{kind: command, command: [nosuchprog]}, {kind: command, name: b, command: ['true']}]"
+    key, program = plan(keyed, gates).warnings
+    assert key.startswith("rewards.judge.endpoint.api_key_env: environment variable NOPE_KEY is not set; it is to hold")
+    assert program.startswith("rewards.gates.0.command: no program 'nosuchprog' on PATH; install it, or give its path")
+    monkeypatch.setenv("NOPE_KEY", "k")
+    assert plan(keyed).warnings == ()
+
+
 # --- names that lead nowhere ------------------------------------------------------------------------------------
 
 
@@ -190,6 +206,7 @@ def test_a_hub_model_is_planned_without_its_sizes() -> None:
         ("task.source={kind: package_lines, package: no_such_package_here, files: [a]}", "is not installed"),
         ("task.template='{txt}'", "unknown placeholder {txt}; did you mean 'text'?"),
         ("task.heldout=200", "none is left to train on"),
+        ("task.heldout=195", "rollouts.prompts_per_step = 6: only 5 prompts are there to train on; lower it"),
         ("rewards.gates.1.field=txt", "no prompt has a field 'txt'; they have: text; did you mean 'text'?"),
         ("evaluation.audit_judge.reference_field=title", "no prompt has a field 'title'"),
         ("rewards.judge={kind: python, target: no_such_module:f}", "no module named 'no_such_module'"),
@@ -202,6 +219,8 @@ def test_a_hub_model_is_planned_without_its_sizes() -> None:
         ("rl.objective.advantage=mean_std", "undoes the shrinkage"),
         ("rl.objective.advantage=constant", "use `mean` or `batch_std`"),
         ("rl.objective.constant_tokens=9", "has no effect with aggregation token"),
+        ("rollouts.engine.kv_cache_gib=0.00002", "holds 223 tokens, fewer than the 512 of one full text"),
+        ("rewards.judge.kv_cache_gib=0.00002", "holds 223 tokens, fewer than the 1024 of"),
         ("launch.device=cuda", "no GPU can be seen here"),
         ("rollouts.engine.tensor_parallel_size=2", "tensor parallelism needs device cuda"),
         ("launch.storage=full.yaml", "is not a folder that can be written"),
@@ -211,10 +230,20 @@ def test_a_hub_model_is_planned_without_its_sizes() -> None:
     ],
 )
 def test_a_name_that_leads_nowhere_is_one_line_at_its_key(override: str, message: str) -> None:
-    (line,) = faults(override)
+    (line,) = faults(override, "rl.min_batch_reliability=0")  # a scorer has no reliability
     assert line.startswith((f"--set {override}: ", "full.yaml:"))
     assert message in line
     assert override.split("=")[0].split(".")[0] in line
+
+
+def test_a_cache_for_one_answer_is_enough_and_gpus_size_their_own() -> None:
+    # 2 x 3 layers x 2 heads x 4 x 2 bytes = 96 bytes a token
+    enough, little = (f"rollouts.engine.kv_cache_gib={tokens * 96 / 2**30!r}" for tokens in (512, 511))
+    assert plan(enough).engines.kv_tokens == 512
+    assert "holds 511 tokens" in faults(little)[0]
+    assert plan(little, machine=GPU_BOX).engines.kv_tokens is None
+    assert plan(little, "launch.ray_address=ray:1234").engines.kv_tokens == 511
+    assert "holds 511 tokens" in faults(little, "launch.ray_address=ray:1234", "launch.device=cpu")[0]
 
 
 def test_too_few_gpus_are_named() -> None:
@@ -226,6 +255,18 @@ def test_heads_must_divide(recipe_folder: Path) -> None:
     (line,) = faults("rollouts.engine.tensor_parallel_size=3", "rollouts.engines=1", "rollouts.engines_per_node=1",
                      machine=GPU_BOX)  # fmt: skip
     assert "must divide the model's 4 attention heads" in line
+
+
+def test_a_value_that_was_not_given_is_told(recipe_folder: Path) -> None:
+    text = (recipe_folder / "full.yaml").read_text(encoding="utf-8")
+    text = text.replace("  heldout: 64\n", "").replace("  num_prompts: 64\n", "")
+    (recipe_folder / "full.yaml").write_text(text, encoding="utf-8")
+    rows = (json.dumps({"text": f"a text, number {n}"}) for n in range(40))
+    (recipe_folder / "prompts.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    (line,) = faults()
+    assert line.startswith("full.yaml:7: task.heldout = 64 by default: the source has 40 different prompts, so none")
+    (line,) = faults("task.heldout=63")  # found with the recipe, before anything is looked up
+    assert "evaluation.num_prompts = 64 by default: only task.heldout = 63" in line
 
 
 def test_every_broken_row_is_named(recipe_folder: Path) -> None:

@@ -7,11 +7,19 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from launch.cli import app
 from recipes.load import dump_resolved, load_recipe
+from rewards.aggregator_config import AggregatorConfig
+from rewards.attacks import ATTACKS
+from rewards.simulation_grid import JUDGES
+from rewards.strict import config_kinds
+from rewards.topology_config import TopologyConfig
 from tests.launch.fakes import PYTHON_JUDGE, write_recipe_folder
 from tests.recipes.mutate import mutated
 
@@ -54,6 +62,26 @@ def test_version_and_help() -> None:
         assert command in shown.stdout
 
 
+@pytest.mark.parametrize(
+    ("command", "choices"),
+    [
+        ("judge-audit", [ATTACKS]),
+        ("simulate", [JUDGES, config_kinds(TopologyConfig), config_kinds(AggregatorConfig)]),
+        ("rank", [config_kinds(AggregatorConfig)]),
+    ],
+)
+def test_help_names_the_choices(command: str, choices: list[Iterable[str]]) -> None:
+    shown = " ".join(CliRunner().invoke(app, [command, "--help"]).stdout.split())
+    for names in choices:
+        assert f"{', '.join(names)}." in shown
+
+
+def test_help_shows_an_argument_that_may_be_left_out_in_one_pair_of_brackets() -> None:
+    for command in ("train", "sft"):
+        shown = CliRunner().invoke(app, [command, "--help"]).stdout
+        assert f"{command} [OPTIONS] [RECIPE]\n" in shown
+
+
 def test_help_imports_nothing_heavy() -> None:
     program = """
 import sys
@@ -83,6 +111,7 @@ print(sorted({"torch", "ray", "vllm", "deepspeed", "transformers", "numpy", "pyd
         ["check", "."],
         ["check", "full.yaml", "--set", "rl.num_steps=0"],
         ["train", "full.yaml", "--set", "model.path=./missing"],
+        ["check", "full.yaml", "--set", "task.heldout=195"],
         ["sft"],
         ["sft", "full.yaml", "--set", "sft=null"],
         ["sft", "full.yaml", "--set", "sft.data=gone.jsonl"],

@@ -1,4 +1,4 @@
-"""What `podium train --resume` refuses before it starts anything."""
+"""What keeps a run from beginning, or from going on, is found before anything is started."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from recipes.load import dump_resolved, load_recipe
 from rewards.errors import UserError
 from rollouts.models import load_tokenizer
 from rollouts.tasks import build_task
-from rollouts.tiny import build_tiny_model
+from rollouts.tiny import build_tiny_model, build_tiny_tokenizer
+from tests.launch.fakes import PYTHON_JUDGE, write_recipe_folder
 from tests.rl.fakes import make_group
 
 RECIPE = Path(__file__).parents[1] / "e2e" / "data" / "tiny.yaml"
@@ -61,3 +62,30 @@ def test_other_heldout_prompts_are_refused(run: RunDir) -> None:
         resume(run, "rl.num_steps=9")
     assert run.recipes() == [run.recipe()]  # what came to nothing is not remembered
     assert "resumed" not in run.provenance()
+
+
+@pytest.fixture
+def recipe_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    write_recipe_folder(tmp_path)
+    build_tiny_tokenizer().save_pretrained(tmp_path / "model")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("task.heldout=195", "5 training prompts are fewer than rollouts.prompts_per_step = 6"),
+        ("rewards.gates=[{kind: command, command: [nosuchprog]}]", "rewards.gates.0.command.* no program 'nosuchprog'"),
+        (
+            "evaluation.audit_judge={kind: chat, endpoint: {base_url: 'http://h/v1', model: m, api_key_env: NOPE_KEY}}",
+            "evaluation.audit_judge.endpoint.api_key_env = 'NOPE_KEY': environment variable NOPE_KEY is not set",
+        ),
+        ("rollouts.max_prompt_tokens=10", "more than rollouts.max_prompt_tokens = 10"),
+    ],
+)
+def test_a_run_that_cannot_begin_leaves_no_folder_behind(recipe_folder: Path, override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        train(load_recipe("full.yaml", [PYTHON_JUDGE, override]))
+    assert not (recipe_folder / "runs").exists()

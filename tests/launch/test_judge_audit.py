@@ -11,8 +11,11 @@ from typer.testing import CliRunner
 
 from launch.cli import app
 from launch.judge_audit import audit_text, judge_audit
+from launch.pairs import group_pairs
 from recipes.reward import LoadedRewards, load_rewards
 from rewards.errors import UserError
+from rewards.types import GroupScore
+from tests.launch.test_pairs import group as group_of
 
 PAIRS = [
     {"prompt": "p", "better": "three words here", "worse": "two words"},
@@ -47,6 +50,14 @@ def test_a_judge_of_lengths_is_right_where_the_longer_is_better(tmp_path: Path) 
     assert (result["num_pairs"], result["num_missing"], result["num_calls"]) == (4, 0, 8)
     assert sum(judge["num_calls"] for judge in result["judges"].values()) == 8
     assert "accuracy (ties count half)  0.625 [" in audit_text(result)
+
+
+def test_what_pairs_prints_is_read(tmp_path: Path) -> None:
+    made = group_of(["short", "the longer answer"])
+    rows = group_pairs(made, GroupScore([0.2, 0.8]), which="all", min_margin=0.0)
+    rows = [row | {"prompt": [{"role": "user", "content": "p"}]} for row in rows]  # a group of the tests has none
+    result = judge_audit(file_of(tmp_path, *rows), rewards(tmp_path), attacks=())
+    assert (result["num_pairs"], result["accuracy"]["value"]) == (1, 1.0)
 
 
 def test_what_the_recipe_does_with_verdicts_is_left_aside(tmp_path: Path) -> None:

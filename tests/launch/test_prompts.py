@@ -123,9 +123,10 @@ def test_no_two_rollouts_of_a_run_share_a_seed() -> None:
     ("train", "heldout", "message"),
     [
         (3, 4, "3 training prompts are fewer than rollouts.prompts_per_step = 4; add prompts or lower it"),
-        (4, 2, "2 held-out prompts are fewer than evaluation.num_prompts = 3; raise task.heldout or lower it"),
+        (4, 2, "2 held-out prompts are fewer than evaluation.num_prompts = 3; hold out more in your task, or lower "
+         "evaluation.num_prompts"),
     ],
-)
+)  # fmt: skip
 def test_too_few_prompts_are_the_users(train: int, heldout: int, message: str) -> None:
     with pytest.raises(UserError) as caught:
         encode(train=train, heldout=heldout)

@@ -23,8 +23,13 @@ RUBRIC = (
     "rubric: {criteria: [{id: facts, text: t}, {id: depth, text: t}]}}"
 )
 CRITERIA = "rl.objective.criteria={weights: {facts: 1.0, depth: 0.5}}"
+NOT_SKIPPED = "rl.min_batch_reliability=0"
 SCORER = "rewards={kind: scorer, scorer: {kind: slate_rank}}"
 
+PANEL = (
+    "rewards.judge={kind: panel, members: [{judge: {kind: python, target: a:b}}, "
+    "{judge: {kind: python, target: a:c}, name: second}]}"
+)
 SLATE_RANK = "{kind: slate_rank, source: {kind: synthetic}}"
 
 
@@ -45,6 +50,19 @@ CASES = [
         ["evaluation.audit_judge={kind: verdict_tokens, model: m, max_model_len: 395}"],
         "evaluation.audit_judge.max_model_len",
     ),
+    # keys that would do nothing
+    *(([f"rewards.aggregator={{kind: {kind}}}"], "rl.min_batch_reliability")
+      for kind in ("rank_quantile", "borda", "elo", "soft_condorcet", "kemeny", "tour")),
+    (["rewards={kind: scorer, target: a:b}"], "rl.min_batch_reliability"),
+    (["rewards.judge={kind: python, target: a:b}", "rewards.aggregator.score_error=0.5"],
+     "rewards.aggregator.score_error"),
+    (["rewards.judge={kind: python, target: a:b, verdict: hard}", "rewards.aggregator.score_rewards=win_share"],
+     "rewards.aggregator.score_rewards"),
+    ([f"rewards.topology={K_WISE}", "rewards.aggregator.score_error=0.5"], "rewards.aggregator.score_error"),
+    (["rewards.aggregator.judge_weights={nobody: 3}"], "rewards.aggregator.judge_weights.nobody"),
+    ([PANEL, "rewards.aggregator.judge_weights={'python:a:c': 3}"], "rewards.aggregator.judge_weights.python:a:c"),
+    (["rewards.topology.kind=round_robin", "rewards.prior_scorer=a:b"], "rewards.prior_scorer"),
+    (["rewards.prior_scorer=a:b"], "rewards.prior_scorer"),
     # prior scores
     (["rewards.topology={kind: swiss, seeding: prior}"], "rewards.topology.seeding"),
     (["rewards.topology={kind: anchor, anchors: median}"], "rewards.topology.anchors"),
@@ -115,6 +133,12 @@ CASES = [
     # judging
     (["rewards.gates.0.min_words=26"], "rewards.gates.0.min_words"),
     (["rewards.gates=[{kind: length}, {kind: length, max_words: 9}]"], "rewards.gates.1.name"),
+    ([PANEL, "rewards.judge.members.1.name=null", "rewards.judge.members.1.judge.target=a:b"],
+     "rewards.judge.members.1.name"),
+    ([PANEL, "rewards.judge.members.1.name='python:a:b'"], "rewards.judge.members.1.name"),
+    (["rewards.gates=[{kind: length, part: slate}]"], "rewards.gates.0.part"),
+    (["rewards.gates=[{kind: format, parts: [answer, slate]}]"], "rewards.gates.0.parts.1"),
+    ([f"task={SLATE_RANK}", "rewards.gates=[{kind: length, part: slate}]"], "rewards.gates.0.part"),
     (["rewards.judge.choices=[A, A]"], "rewards.judge.choices"),
     (["rewards.judge.choices=[A, ' ']"], "rewards.judge.choices"),
     (["rewards.min_verdicts=5"], "rewards.min_verdicts"),
@@ -185,20 +209,33 @@ def test_an_impossible_combination_is_refused_at_its_key(overrides: list[str], k
         ["rewards.topology.seeding=random", "rewards.min_verdicts=2", "rewards.max_calls_per_step=84"],
         ["task.source={kind: package_lines, package: p, files: [f]}"],
         ["evaluation.audit_judge={kind: likelihood, model: m, reference_field: text}"],
-        ["rewards={kind: scorer, target: a:b}"],
+        ["rewards={kind: scorer, target: a:b}", NOT_SKIPPED],
+        ["rewards.aggregator={kind: elo}", NOT_SKIPPED],
+        ["rewards.aggregator={kind: davidson}"],
+        ["rewards.aggregator.score_error=0.5", "rewards.aggregator.score_rewards=win_share"],
+        [PANEL, "rewards.aggregator.judge_weights={'python:a:b': 3, second: 0.5}", "rewards.max_calls_per_step=null"],
+        [
+            "rewards.judge={kind: python, target: a:b}",
+            "rewards.gates=[{kind: length, soft: true}]",
+            "rewards.router={gate: length}",
+            "rewards.aggregator.judge_weights={'router:length': 3}",
+        ],
+        [RUBRIC, "rewards.judge.criteria_from=prompt", "rewards.prior_scorer=a:b", "rewards.max_calls_per_step=null"],
         [CRITERIA, RUBRIC],
         [CRITERIA, RUBRIC, "rewards.gates.0.soft=true"],
         [CRITERIA, RUBRIC, "rewards.judge.criteria_from=prompt", "rl.objective.criteria={weights: {tone: 1.0}}"],
         [RUBRIC, "rewards.judge.criteria_from=pair", "rl.objective.criteria={weights: {facts: 1.0, core: 2.0}}"],
         [CRITERIA, "rewards.judge={kind: python, target: a:b}"],
-        [CRITERIA, "rewards={kind: scorer, target: a:b}"],
+        [CRITERIA, "rewards={kind: scorer, target: a:b}", NOT_SKIPPED],
         ["task={kind: python, target: a:b}"],
-        [f"task={SLATE_RANK}"],
-        ["rewards={kind: scorer, scorer: {kind: slate_rank}}", f"task={SLATE_RANK}"],
-        ["rewards={kind: scorer, scorer: {kind: item_rank}}", f"task={SLATE_RANK}", "task.segments=items"],
-        ["rewards={kind: scorer, scorer: {kind: slate_rank}}", "task={kind: python, target: a:b}"],
-        [SCORER, f"task={SLATE_RANK}", "rl.objective={kind: focal, focal_gamma: 0.0}"],
-        ["rewards={kind: scorer, target: a:b}", "rl.objective={kind: focal}"],
+        ["task={kind: python, target: a:b}", "rewards.gates=[{kind: length, part: slate}]"],
+        ["rewards.gates=[{kind: length, part: answer}, {kind: format, parts: [answer]}]"],
+        [f"task={SLATE_RANK}", "rewards.gates=[{kind: format}]"],
+        ["rewards={kind: scorer, scorer: {kind: slate_rank}}", f"task={SLATE_RANK}", NOT_SKIPPED],
+        ["rewards={kind: scorer, scorer: {kind: item_rank}}", f"task={SLATE_RANK}", "task.segments=items", NOT_SKIPPED],
+        ["rewards={kind: scorer, scorer: {kind: slate_rank}}", "task={kind: python, target: a:b}", NOT_SKIPPED],
+        [SCORER, f"task={SLATE_RANK}", "rl.objective={kind: focal, focal_gamma: 0.0}", NOT_SKIPPED],
+        ["rewards={kind: scorer, target: a:b}", "rl.objective={kind: focal}", NOT_SKIPPED],
     ],
 )
 def test_its_neighbours_are_accepted(overrides: list[str]) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from recipes.load import MAX_BYTES, dump_resolved, load_recipe
-from recipes.messages import PATTERN_RULES, RecipeError
+from recipes.messages import MEANT_KEYS, PATTERN_RULES, RecipeError
 from recipes.schema import Recipe
+from recipes.walk import key_places
 from recipes.yaml_text import dump_yaml
 from rewards.config import TournamentRewards
 from rewards.errors import UserError
@@ -215,6 +216,12 @@ def test_overrides_come_last_and_the_order_of_kind_does_not_matter(write: Write)
     assert loaded.recipe.rl.num_steps == 9
 
 
+def test_every_meant_key_is_one_of_the_schema() -> None:
+    known = {path for paths in key_places(Recipe).values() for path in paths}
+    assert set(MEANT_KEYS.values()) <= known
+    assert not set(MEANT_KEYS) & known
+
+
 def test_overrides_reach_into_lists() -> None:
     rewards = load_recipe(FULL, ["rewards.gates.0.max_words=30"]).recipe.rewards
     assert rewards.gates[0].model_dump()["max_words"] == 30
@@ -238,6 +245,11 @@ def test_overrides_reach_into_lists() -> None:
             "it; remove it; rollouts.temperature reaches both sides",
         ),
         ("rl.lr=3", "rl.lr = 3: unknown key; did you mean 'rl.optimizer.lr'?"),
+        ("rl.learning_rate=3", "rl.learning_rate = 3: unknown key; did you mean 'rl.optimizer.lr'?"),
+        ("rl.batch_size=3", "rl.batch_size = 3: unknown key; did you mean 'rollouts.prompts_per_step'?"),
+        ("sft.learning_rate=3", "sft.learning_rate = 3: unknown key; did you mean 'sft.optimizer.lr'?"),
+        ("model.name=x", "model.name = 'x': unknown key; did you mean 'model.path'?"),
+        ("launch.device=gpu", "launch.device = 'gpu': must be 'auto', 'cpu' or 'cuda'; did you mean 'cuda'?"),
         ("rl.num_steps=x", "rl.num_steps = 'x': must be a whole number"),
         ("rl.num_steps=true", "rl.num_steps = true: must be a whole number"),
         ("rl.max_logprob_gap=.nan", "rl.max_logprob_gap = nan: must be a finite number"),

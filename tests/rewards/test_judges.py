@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import re
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from rewards.judge_config import (
     PythonJudge,
     RewardModelJudge,
     VerdictTokensJudge,
+    judge_name,
 )
 from rewards.judges import BUILDERS, build_judge
 from rewards.judges.embedding import Embedding
@@ -513,12 +515,45 @@ async def test_a_verdict_of_its_own_may_speak_of_criteria() -> None:
             await ask(judge, "a", "b")
 
 
+def test_a_python_judge_is_called_what_its_recipe_says() -> None:
+    config = python_config("longer_wins")
+    assert build_judge(config).name == judge_name(config)
+
+
 async def test_class_is_closed_once() -> None:
     HardClass.closed = 0
     judge = build_judge(python_config("HardClass", verdict="hard"))
     await judge.close()
     await judge.close()
     assert HardClass.closed == 1
+
+
+def two_at_once(first: Candidate, second: Candidate) -> float:
+    return 0.5
+
+
+class RanksNobody:
+    def compare(self, prompt: Prompt, first: Candidate, second: Candidate) -> float:
+        return 0.5
+
+    def rank(self, prompt: Prompt) -> list[int]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "fault"),
+    [
+        (
+            "two_at_once",
+            {},
+            "two_at_once' cannot be called with (prompt, first, second): too many positional arguments",
+        ),
+        ("RanksNobody", {"ranks": True}, "RanksNobody' cannot be called with (prompt, candidates): too many"),
+    ],
+)
+def test_a_target_that_wants_other_arguments_is_refused(name: str, keys: dict[str, Any], fault: str) -> None:
+    with pytest.raises(UserError, match=re.escape(fault)):
+        build_judge(python_config(name, **keys))
 
 
 @pytest.mark.parametrize(("name", "fault"), [("NoJudge", "a class without a method"), ("ANSWERS", "no function")])

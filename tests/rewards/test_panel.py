@@ -353,7 +353,17 @@ def test_files_of_known_pairs(tmp_path: Path) -> None:
     assert (pair.prompt.text, pair.better.text, pair.worse.text) == ("p", "b", "w")
     (tmp_path / "lines.jsonl").write_text('{"prompt": "p", "better": "b\u2028\u0085c", "worse": "w"}\n')
     assert load_pairs("lines.jsonl", tmp_path)[0].better.text == "b\u2028\u0085c"
+    said = [{"role": "system", "content": "s"}, {"role": "user", "content": "p"}]
+    better, worse = ([{"role": "assistant", "content": text}] for text in "bw")
+    row = {"prompt": said, "chosen": better, "rejected": worse}
+    (tmp_path / "messages.jsonl").write_text(json.dumps(row))
+    (pair,) = load_pairs("messages.jsonl", tmp_path)
+    assert (pair.prompt.text, pair.better.text, pair.worse.text) == ("p", "b", "w")
+    assert pair.prompt.messages == tuple(said)
     for text, fault in (
+        (json.dumps(row | {"prompt": []}), "pairs.jsonl:1: needs the texts"),
+        (json.dumps(row | {"chosen": said}), "pairs.jsonl:1: needs the texts"),
+        (json.dumps(row | {"rejected": [{"role": "assistant", "content": None}]}), "pairs.jsonl:1: needs the texts"),
         ("", "holds no pair"),
         ("{}", "pairs.jsonl:1: needs the texts"),
         ("[1]", "pairs.jsonl:1: needs the texts"),

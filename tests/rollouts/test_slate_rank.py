@@ -192,6 +192,8 @@ def test_a_template_names_what_there_is() -> None:
     source = SyntheticPools(kind="synthetic", num_prompts=2)
     with pytest.raises(UserError, match=r"task\.item_template.*\{name\}"):
         build_task(SlateRankTask(kind="slate_rank", source=source, item_template="{name}", heldout=0), 0, Path())
+    with pytest.raises(UserError, match=r"task\.template: \{items\} is missing; the model would not see"):
+        build_task(SlateRankTask(kind="slate_rank", source=source, template="{query}", heldout=0), 0, Path())
 
 
 @pytest.mark.parametrize(

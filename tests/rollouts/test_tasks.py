@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from rewards.errors import UserError
 from rewards.types import ParsedAnswer, Prompt
-from rollouts.config import TaskConfig
+from rollouts.config import TaskConfig, answer_parts
 from rollouts.prompts import make_prompt
 from rollouts.tasks import BUILDERS, build_task
 from rollouts.types import Task
@@ -38,11 +38,15 @@ class NoTask:
         return ParsedAnswer()
 
 
-def build(tmp_path: Path, seed: int = 0, rows: str = ROWS, **config: Any) -> Task:
-    (tmp_path / "prompts.jsonl").write_text(rows)
+def task_config(**config: Any) -> TaskConfig:
     if config.get("kind", "freeform") == "freeform":
         config = {"kind": "freeform", "source": {"kind": "jsonl", "path": "prompts.jsonl"}, "heldout": 2} | config
-    return build_task(TypeAdapter(TaskConfig).validate_python(config), seed, tmp_path)
+    return TypeAdapter(TaskConfig).validate_python(config)
+
+
+def build(tmp_path: Path, seed: int = 0, rows: str = ROWS, **config: Any) -> Task:
+    (tmp_path / "prompts.jsonl").write_text(rows)
+    return build_task(task_config(**config), seed, tmp_path)
 
 
 CONFIGS: list[dict[str, Any]] = [
@@ -70,6 +74,7 @@ def test_contract(tmp_path: Path, config: dict[str, Any]) -> None:
     assert [prompt.id for prompt in build(tmp_path, **config).train_prompts()] == [prompt.id for prompt in train]
     answer = WELL_FORMED.get(config["kind"], "an answer")
     parsed = task.parse(train[0], answer)
+    assert answer_parts(task_config(**config)) in (None, tuple(parsed.parts))
     assert parsed.parts.get("answer", answer) == answer  # without the part, judges see the text as it is
     assert parsed.malformed is None
 
@@ -102,6 +107,17 @@ def test_parse_strips_if_asked(tmp_path: Path, strip: bool, expected: str) -> No
 def test_unknown_field_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"task\.template: unknown placeholder \{promt\}; did you mean 'prompt'\?"):
         build(tmp_path, template="{promt}")
+
+
+@pytest.mark.parametrize("template", ["Write about rain.", "Write about {prompt", "Write {}", "{{prompt}}"])
+def test_a_template_that_shows_no_field_is_told_what_it_may_show(tmp_path: Path, template: str) -> None:
+    with pytest.raises(UserError) as caught:
+        build(tmp_path, template=template)
+    assert str(caught.value) == (
+        "task.template: shows no field of the rows, so all 6 prompts are one; write {hint} or {prompt} in it"
+    )
+    one = build(tmp_path, rows='{"prompt": "x"}', template=template, heldout=0)
+    assert len(one.train_prompts()) == 1
 
 
 def test_field_missing_in_some_rows_names_their_lines(tmp_path: Path) -> None:
