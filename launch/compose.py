@@ -1,6 +1,6 @@
 """The composition root: turns a recipe into a running trainer, and a run into a model directory.
 
-    train:   prompts -> run directory (locked) -> Ray -> engines and learner ranks together -> judge -> Trainer.run
+    train:   inputs -> run directory (locked) -> Ray -> engines and learner ranks together -> judge -> Trainer.run
              everything that was started ends with the context it was started in, however the run ends
 
 The only place that knows which engine, judge or service stands behind the protocols.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -49,6 +50,7 @@ from rewards.errors import UserError
 from rewards.gates import build_gates
 from rewards.scoring import ScorerSink
 from rewards.together import all_or_none
+from rewards.types import AnyGate
 from rl.checkpoint import export_checkpoint
 from rl.events import Note
 from rl.ranks import LearnerRanks
@@ -71,21 +73,15 @@ def train(loaded: LoadedRecipe, *, resume: Path | None = None, chaos: Chaos | No
     if run is not None:
         refuse_sft_run(run)
     refuse_absent(loaded)
-    build_gates(recipe.rewards.gates)  # a command that cannot be run here is found now, not when engines are up
-    model = start_model(recipe)
-    task = build_task(recipe.task, seed=recipe.seed, base_dir=loaded.base_dir)
-    tokenizer = load_tokenizer(model)
-    prompts = RunPrompts.encode(recipe, task, tokenizer)
+    inputs = _inputs(recipe, loaded.base_dir)
     if run is None:
         run = RunDir.create(recipe.launch.storage, recipe.name, dump_resolved(recipe), seed=recipe.seed)
     with run.lock():
         run.sweep_checkpoints()
         if (step := run.latest_checkpoint() or 0) > recipe.rl.num_steps:
             raise UserError(f"rl.num_steps: {recipe.rl.num_steps}, and {run.path} is at step {step} already; raise it")
-        prompts.check_answered(run.load_start_answers())
-        asyncio.run(
-            _train(recipe, loaded.base_dir, run, chaos, model, task, tokenizer, prompts, resumed=resume is not None)
-        )
+        inputs.prompts.check_answered(run.load_start_answers())
+        asyncio.run(_train(recipe, loaded.base_dir, run, inputs, chaos, resumed=resume is not None))
         write_report(run.path)
     return run.path
 
@@ -104,17 +100,27 @@ def export(run: Path, step: int, out: Path) -> None:
     export_checkpoint(source.checkpoint_path(step), out)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Inputs:
+    """What a run reads, all of it before its folder is made."""
+
+    model: Path
+    tokenizer: PreTrainedTokenizerBase
+    task: Task
+    prompts: RunPrompts
+    gates: tuple[AnyGate, ...]
+
+
+def _inputs(recipe: Recipe, base_dir: Path) -> _Inputs:
+    gates = build_gates(recipe.rewards.gates)  # a command that cannot be run here is found now, not beside live engines
+    model = start_model(recipe)
+    tokenizer = load_tokenizer(model)
+    task = build_task(recipe.task, seed=recipe.seed, base_dir=base_dir)
+    return _Inputs(model, tokenizer, task, RunPrompts.encode(recipe, task, tokenizer), gates)
+
+
 async def _train(
-    recipe: Recipe,
-    base_dir: Path,
-    run: RunDir,
-    chaos: Chaos | None,
-    model: Path,
-    task: Task,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: RunPrompts,
-    *,
-    resumed: bool,
+    recipe: Recipe, base_dir: Path, run: RunDir, inputs: _Inputs, chaos: Chaos | None, *, resumed: bool
 ) -> None:
     device = resolve_device(recipe)
     objective = recipe_objective(recipe)
@@ -145,9 +151,9 @@ async def _train(
         placement = place(recipe, device)
         stack.callback(placement.release)
         pool = EnginePool(
-            engine_specs(recipe, model, device),
-            parse=task.parse,
-            tokenizer=tokenizer,
+            engine_specs(recipe, inputs.model, device),
+            parse=inputs.task.parse,
+            tokenizer=inputs.tokenizer,
             deadline_s=recipe.rollouts.deadline_s,
             bundles=placement.engine_bundles,
             gpu_share=placement.engine_share,
@@ -199,7 +205,10 @@ async def _train(
                 [
                     pool.start(),
                     learner.start(
-                        str(model), objective=objective, temperature=recipe.rollouts.temperature, seed=recipe.seed
+                        str(inputs.model),
+                        objective=objective,
+                        temperature=recipe.rollouts.temperature,
+                        seed=recipe.seed,
                     ),
                 ]
             )
@@ -212,6 +221,7 @@ async def _train(
                 groups_per_step=recipe.rollouts.prompts_per_step,
                 spent=Spend(run.num_training_calls()) if books.is_new else books.spent("training"),
                 desk=desk,
+                gates=inputs.gates,
             )
             if second is not None and isinstance(sink, Arena):
                 sink = await audited(
@@ -232,6 +242,7 @@ async def _train(
                 carry_prior=False,
                 on_call=books.recorder("heldout", meter.on_call),
                 desk=desk,
+                gates=inputs.gates,
             )
             sinks.extend((sink, heldout_sink))
             alarms = recipe.rewards.alarms if isinstance(recipe.rewards, TournamentRewards) else ()
@@ -246,9 +257,9 @@ async def _train(
                 learner=learner,
                 store=run,
                 events=faults or meter,
-                train_requests=prompts.train_requests,
-                refill_requests=prompts.refill_requests,
-                heldout_requests=prompts.heldout_requests,
+                train_requests=inputs.prompts.train_requests,
+                refill_requests=inputs.prompts.refill_requests,
+                heldout_requests=inputs.prompts.heldout_requests,
                 describe=partial(step_health, seed=recipe.seed),
                 match_rows=all_match_rows,
                 judge_alarms=alarms,

@@ -6,7 +6,7 @@ make_sink  --------->  Arena or ScorerSink
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +18,9 @@ from rewards.budget import Spend
 from rewards.cache import JudgeCache
 from rewards.calibration import Calibration, load_pairs
 from rewards.config import RewardsConfig, ScorerRewards, TournamentRewards
+from rewards.errors import UserError
 from rewards.gates import build_gates
-from rewards.importing import import_target
+from rewards.importing import check_takes, import_target
 from rewards.judge_config import EngineJudge, JudgeConfig, PanelJudge, VerdictTokensJudge, has_engine
 from rewards.judges import build_judge
 from rewards.judges.panel import build_panel
@@ -151,7 +152,7 @@ def make_sink(
     if isinstance(config, TournamentRewards):
         assert judge is not None
         known = config.calibration if carry_prior else None
-        scorer = import_target(config.prior_scorer) if config.prior_scorer is not None else None
+        scorer = None if config.prior_scorer is None else _function("prior_scorer", config.prior_scorer)
         return Arena(
             config,
             judge,
@@ -169,4 +170,13 @@ def make_sink(
     if config.scorer is not None:
         return ScorerSink(build_scorer(config.scorer), gates, name=config.scorer.kind)
     assert config.target is not None
-    return ScorerSink(import_target(config.target), gates, name=config.target)
+    return ScorerSink(_function("target", config.target), gates, name=config.target)
+
+
+def _function(key: str, target: str) -> Callable[..., Any]:
+    """Your own (prompt, candidate)."""
+    function = import_target(target)
+    if not callable(function):
+        raise UserError(f"rewards.{key} {target!r} is no function; give a function (prompt, candidate)")
+    check_takes(f"rewards.{key} {target!r}", function, "prompt", "candidate")
+    return function

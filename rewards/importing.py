@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
+import inspect
 import sys
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,16 @@ def import_target(target: str) -> Any:
     if not hasattr(module, name):
         raise _no_name(target, name, module_name, vars(module))
     return getattr(module, name)
+
+
+def check_takes(what: str, function: Callable[..., Any], *arguments: str) -> None:
+    """Raises UserError for a function that cannot be called with such arguments; `what` names it to the user."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError as error:
+        raise UserError(f"{what} cannot be called with ({', '.join(arguments)}): {error}; give it these") from None
+    except ValueError:  # a builtin that does not tell
+        return
 
 
 def locate(target: str) -> Path | None:

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import ray
 from ray.actor import exit_actor
-from ray.exceptions import RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError
 
 from rewards.config import CallLimits
 from rewards.errors import UserError
@@ -107,7 +107,7 @@ class ClusterLimiter:
         for restart in range(RESTARTS):
             try:
                 return await getattr(self._actor, method).remote(*arguments)
-            except RayActorError:
+            except (RayActorError, OutOfMemoryError):
                 if restart == RESTARTS - 1:
                     raise
                 await asyncio.sleep(0.1)

@@ -98,6 +98,10 @@ def _token(token_env: str) -> str:
     token = os.environ.get(token_env, "").strip()
     if not token:
         raise RewardServiceError(f"environment variable {token_env} is not set; it is to hold the service's token")
+    if not token.isascii():
+        raise RewardServiceError(
+            f"environment variable {token_env}: a token is ASCII, and this one is not; copy it again"
+        )
     return token
 
 

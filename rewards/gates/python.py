@@ -10,7 +10,7 @@ from typing import Any
 from rewards.errors import UserError
 from rewards.gate_config import PythonGate
 from rewards.gates.finding import Finding
-from rewards.importing import import_target
+from rewards.importing import check_takes, import_target
 from rewards.types import Candidate, Prompt
 
 
@@ -25,6 +25,7 @@ class Python:
         self._function = import_target(config.target)
         if not callable(self._function):
             raise UserError(f"gate target {config.target!r} is no function; give a function (prompt, candidate)")
+        check_takes(f"gate target {config.target!r}", self._function, "prompt", "candidate")
 
     def __call__(self, prompt: Prompt, candidate: Candidate) -> Finding | Awaitable[Finding]:
         said = self._function(prompt, candidate)

@@ -11,7 +11,7 @@ from numbers import Real
 from typing import Any, cast
 
 from rewards.errors import JudgeFailure, UserError
-from rewards.importing import import_target
+from rewards.importing import check_takes, import_target
 from rewards.judge_config import PythonJudge
 from rewards.types import Candidate, Places, Prompt, Verdict, VerdictKind
 
@@ -134,7 +134,7 @@ def build_python(config: PythonJudge) -> Python:
     if not callable(compare):
         what = "a class without a method `compare`" if owner is not None else "no function"
         raise UserError(f"judge.target {config.target!r} is {what}; give a function (prompt, first, second)")
-    _takes(config.target, compare, "(prompt, first, second)", 3)
+    check_takes(f"judge.target {config.target!r}", compare, "prompt", "first", "second")
     rest: dict[str, Any] = {
         "kind": config.verdict,
         "symmetric": config.symmetric,
@@ -148,15 +148,5 @@ def build_python(config: PythonJudge) -> Python:
             f"judge.ranks is true, and judge.target {config.target!r} is no class with a method `rank`; "
             "give it rank(prompt, candidates), or leave judge.ranks out"
         )
-    _takes(config.target, rank, "(prompt, candidates)", 2)
+    check_takes(f"judge.target {config.target!r}", rank, "prompt", "candidates")
     return PythonRanker(config.target, cast(CompareFn, compare), cast(RankFn, rank), **rest)
-
-
-def _takes(target: str, function: Callable[..., Any], arguments: str, count: int) -> None:
-    """Raises UserError for a function that cannot be called so."""
-    try:
-        inspect.signature(function).bind(*range(count))
-    except TypeError as error:
-        raise UserError(f"judge.target {target!r} cannot be called with {arguments}: {error}; give it these") from None
-    except ValueError:  # a builtin that does not tell
-        return

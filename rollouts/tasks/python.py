@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
+from typing import Any
 
 from rewards.errors import UserError
 from rewards.importing import import_target
@@ -14,7 +16,16 @@ _METHODS = ("train_prompts", "heldout_prompts", "parse")
 
 def build_python(config: PythonTask, seed: int, base_dir: Path) -> Task:
     """Call `target` with the recipe's options as keyword arguments. What it raises passes through."""
-    task = import_target(config.target)(**config.options)
+    make = import_target(config.target)
+    if not callable(make):
+        raise UserError(f"task.target {config.target!r} is no class or function; give one that makes a task")
+    try:
+        inspect.signature(make).bind(**config.options)
+    except TypeError as error:
+        raise UserError(
+            f"task.target {config.target!r} cannot be called with task.options {dict(config.options)}: {error}"
+        ) from None
+    task: Any = make(**config.options)
     missing = [name for name in _METHODS if not callable(getattr(task, name, None))]
     if missing:
         raise UserError(

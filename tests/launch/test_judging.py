@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from launch.desk import cache_path, make_desk, open_cache
 from launch.judging import make_sink, open_judge, open_rewards, pairwise
 from rewards.arena import Arena
 from rewards.config import RewardsConfig, TournamentRewards
+from rewards.errors import UserError
 from rewards.judge_config import JudgeConfig, PanelJudge, PanelMember, PythonJudge, RewardModelJudge, VerdictTokensJudge
 from rewards.judges.panel import Panel
 from rewards.scoring import ScorerSink
@@ -189,6 +191,16 @@ async def test_a_scorer_makes_a_sink_that_calls_the_target() -> None:
     sink = make_sink(SCORER, None, seed=0, carry_prior=True)
     assert isinstance(sink, ScorerSink)
     assert await score(sink) == [1.0, 0.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("ClosingJudge", "cannot be called with (prompt, candidate): too many"), ("PYTHON", "is no function")],
+)
+def test_a_scorer_that_cannot_be_called_is_told_before_it_is(name: str, fault: str) -> None:
+    scorer = rewards(kind="scorer", target=f"{__name__}:{name}")
+    with pytest.raises(UserError, match=re.escape(f"rewards.target '{__name__}:{name}' {fault}")):
+        make_sink(scorer, None, seed=0, carry_prior=True)
 
 
 async def test_only_a_sink_that_carries_its_prior_remembers() -> None:

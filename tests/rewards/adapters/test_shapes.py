@@ -167,6 +167,11 @@ class TestClient:
         with pytest.raises(RewardServiceError, match="422: candidates: List should have at most 4 items"):
             asyncio.run(ask())
 
+    def test_a_token_that_cannot_be_sent_is_told_apart(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TOKEN", "s€same")
+        with pytest.raises(RewardServiceError, match="TOKEN: a token is ASCII"):
+            RewardClient("http://127.0.0.1:9", token_env="TOKEN")
+
     def test_a_token_that_is_not_set_is_named(self) -> None:
         with pytest.raises(RewardServiceError, match="variable NOWHERE is not set"):
             RewardClient("http://127.0.0.1:9", token_env="NOWHERE")

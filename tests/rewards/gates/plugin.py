@@ -20,4 +20,8 @@ def two(prompt: Prompt, candidate: Candidate) -> float:
     return 2.0
 
 
+def one_argument(candidate: Candidate) -> float:
+    return 1.0
+
+
 NO_FUNCTION = 3

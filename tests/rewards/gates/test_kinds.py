@@ -262,3 +262,5 @@ class TestPython:
             hard(config_of("python", target=f"{self.PLUGIN}:NO_FUNCTION"), "a")
         with pytest.raises(UserError, match="has no 'has_leters'; did you mean"):
             hard(config_of("python", target=f"{self.PLUGIN}:has_leters"), "a")
+        with pytest.raises(UserError, match=r"one_argument' cannot be called with \(prompt, candidate\): too many"):
+            hard(config_of("python", target=f"{self.PLUGIN}:one_argument"), "a")
