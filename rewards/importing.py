@@ -33,12 +33,13 @@ def import_target(target: str) -> Any:
     return getattr(module, name)
 
 
-def check_takes(what: str, function: Callable[..., Any], *arguments: str) -> None:
+def check_takes(what: str, function: Callable[..., Any], /, *arguments: str, **options: Any) -> None:
     """Raises UserError for a function that cannot be called with such arguments; `what` names it to the user."""
     try:
-        inspect.signature(function).bind(*arguments)
+        inspect.signature(function).bind(*arguments, **options)
     except TypeError as error:
-        raise UserError(f"{what} cannot be called with ({', '.join(arguments)}): {error}; give it these") from None
+        call = ", ".join([*arguments, *(f"{name}={value!r}" for name, value in options.items())])
+        raise UserError(f"{what} cannot be called with ({call}): {error}; give it these") from None
     except ValueError:  # a builtin that does not tell
         return
 

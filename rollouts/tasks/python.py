@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
 from rewards.errors import UserError
-from rewards.importing import import_target
+from rewards.importing import check_takes, import_target
 from rollouts.config import PythonTask
 from rollouts.types import Task
 
@@ -19,12 +18,7 @@ def build_python(config: PythonTask, seed: int, base_dir: Path) -> Task:
     make = import_target(config.target)
     if not callable(make):
         raise UserError(f"task.target {config.target!r} is no class or function; give one that makes a task")
-    try:
-        inspect.signature(make).bind(**config.options)
-    except TypeError as error:
-        raise UserError(
-            f"task.target {config.target!r} cannot be called with task.options {dict(config.options)}: {error}"
-        ) from None
+    check_takes(f"task.target {config.target!r}", make, **config.options)
     task: Any = make(**config.options)
     missing = [name for name in _METHODS if not callable(getattr(task, name, None))]
     if missing:

@@ -139,7 +139,9 @@ def test_python_task_gets_its_options(tmp_path: Path) -> None:
 def test_python_target_that_is_no_task_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="gave NoTask without train_prompts, heldout_prompts"):
         build(tmp_path, kind="python", target=f"{__name__}:NoTask")
+    with pytest.raises(UserError, match="gave dict without train_prompts"):  # a builtin tells no signature
+        build(tmp_path, kind="python", target="builtins:dict")
     with pytest.raises(UserError, match="is no class or function"):
         build(tmp_path, kind="python", target=f"{__name__}:__name__")
-    with pytest.raises(UserError, match=r"with task.options \{'frist': 'uno'\}: got an unexpected keyword"):
+    with pytest.raises(UserError, match=r"cannot be called with \(frist='uno'\): got an unexpected keyword"):
         build(tmp_path, kind="python", target=f"{__name__}:TwoPrompts", options={"frist": "uno"})
